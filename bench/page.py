@@ -28,7 +28,7 @@ from mirror.app.daemon import Daemon, running
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.settings import load
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from tests.standin import Hub, Terms, make_image
 
 _REPOSITORIES = 2000

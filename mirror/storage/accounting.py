@@ -9,7 +9,8 @@ from functools import partial
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.catalog import Catalog, charged
+from mirror.storage.entry import Entry
 from mirror.storage.errors import NoRoom
 from mirror.storage.metadata.protocol import ContentMetadata
 from mirror.storage.metadata.rows import BlobRow, ChildRow, LinkRow, TypeRow

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
-from types import MappingProxyType
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.entry import Entry
 from mirror.storage.graph import View
 from mirror.storage.holdings import Holdings
 
@@ -23,9 +23,6 @@ _MOST_CHILDREN = 1_000_000
 _SHARE = 64  # a manifest may take 1/64 of the remaining room for children
 _MOST_PASSED = 10_000  # protected entries skipped in one search for victims
 _BLOCK = 4096  # bytes; the disk space of a file is rounded up to this
-
-
-_NO_TYPES: Mapping[str, str] = MappingProxyType({})
 
 
 def charged(size: int) -> int:
@@ -42,42 +39,6 @@ def _with(links: Collection[Repository], repository: Repository) -> Collection[R
     if isinstance(links, frozenset):
         return links | {repository}  # hashes nothing again
     return _compact((*links, repository))
-
-
-class Entry:
-    """A stored blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
-
-    `media_type` is the type given by the upstream that a manifest was fetched from; `types` are the
-    types of upstreams that differ: a digest proves bytes, not a type. `changed_at` is the file's
-    modification time when it was last proven, in nanoseconds since the epoch; None if not recorded.
-    """
-
-    __slots__ = (
-        "changed_at",
-        "children",
-        "links",
-        "media_type",
-        "readers",
-        "size",
-        "types",
-        "used_at",
-    )
-
-    def __init__(
-        self, size: int, media_type: str | None, used_at: int, changed_at: int | None = None
-    ) -> None:
-        self.size = size
-        self.media_type = media_type
-        self.used_at = used_at
-        self.changed_at = changed_at
-        self.types: Mapping[str, str] = _NO_TYPES
-        self.links: Collection[Repository] = ()
-        self.children: tuple[Digest, ...] = ()
-        self.readers = 0
-
-    def type_for(self, upstream: str) -> str | None:
-        """Return an upstream's media type for this manifest; None for a blob."""
-        return self.types.get(upstream, self.media_type)
 
 
 class Catalog:

@@ -12,15 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-
-if TYPE_CHECKING:
-    from mirror.storage.blobs.protocol import ListedBlob
-    from mirror.storage.catalog import Entry
-
+from mirror.storage.blobs.protocol import ListedBlob
+from mirror.storage.entry import Entry
 
 # Tags, by repository and name, with the manifests that they point at.
 Tagged = Iterable[tuple[tuple[Repository, str], Digest]]

@@ -12,7 +12,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobStore, PartialBlob
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import StorageError
 from mirror.storage.quota import Quota
 from mirror.util.uncancelled import run_to_completion

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mirror.oci.digest import Digest
-from mirror.storage.catalog import Entry, charged
+from mirror.storage.catalog import charged
+from mirror.storage.entry import Entry
 from mirror.storage.quarantine import Suspect
 
 

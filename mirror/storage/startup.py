@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.protocol import BlobStore, ListedBlob, Recovered
 from mirror.storage.blobs.threads import DiskThreads
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog
 from mirror.storage.data_folder import DataFolder
+from mirror.storage.entry import Entry
 from mirror.storage.errors import StorageError, StoreError
 from mirror.storage.metadata.protocol import (
     MetadataDamaged,

@@ -14,8 +14,9 @@ from mirror.oci.names import Repository
 from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobReader, BlobStore
 from mirror.storage.blobs.threads import DiskThreads
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog
 from mirror.storage.data_folder import DataFolder
+from mirror.storage.entry import Entry
 from mirror.storage.errors import Stopping, StorageError
 from mirror.storage.graph import Differences, differences
 from mirror.storage.maintenance import Maintenance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirror.storage.blobs.protocol import BlobReader
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 
 
 class Hold:

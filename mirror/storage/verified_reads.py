@@ -8,7 +8,7 @@ from mirror.oci.digest import Digest
 from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobReader, BlobStore
 from mirror.storage.blobs.threads import DiskThreads
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import StorageError, Unavailable
 from mirror.storage.stored_blob import StoredBlob
 

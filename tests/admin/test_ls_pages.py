@@ -16,7 +16,8 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog
+from mirror.storage.entry import Entry
 from mirror.storage.metadata.rows import TagKey
 from tests.admin.whole_walk import Row, size_of, walk
 from tests.support.memory_metadata import MemoryMetadata

@@ -12,7 +12,8 @@ from mirror.admin.messages import Collected, DuOrder, GcOrder, Purged, PurgeOrde
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog
+from mirror.storage.entry import Entry
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_documents import push
 from tests.standin import Hub, Image

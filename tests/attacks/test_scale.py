@@ -27,7 +27,8 @@ from mirror.content.manifests.tags import Tags
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.blobs.filesystem import open_filesystem
-from mirror.storage.catalog import Entry, charged
+from mirror.storage.catalog import charged
+from mirror.storage.entry import Entry
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps

@@ -20,7 +20,8 @@ from mirror.oci.image_name import ImageName, parse_target
 from mirror.oci.names import HUB, HUB_ALIASES, MAX_NAME, Repository, Tag, parse_reference
 from mirror.oci.ranges import Span
 from mirror.settings import parse_size
-from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.catalog import Catalog, charged
+from mirror.storage.entry import Entry
 from mirror.upstream.auth.challenge import Challenge, parse
 from mirror.web.router import (
     ApiRoot,

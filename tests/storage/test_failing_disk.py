@@ -13,7 +13,8 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.blobs.filesystem import open_filesystem
-from mirror.storage.catalog import Entry, charged
+from mirror.storage.catalog import charged
+from mirror.storage.entry import Entry
 from mirror.storage.errors import StorageError
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.sqlite.store import open_sqlite

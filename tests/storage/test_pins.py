@@ -11,7 +11,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
 from mirror.oci.names import Repository, Tag
 from mirror.storage import pins as module
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog
+from mirror.storage.entry import Entry
 from mirror.storage.metadata.rows import PinRow
 from mirror.storage.pins import Pins, TooManyPins
 from tests.support.memory_metadata import MemoryMetadata

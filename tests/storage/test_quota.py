@@ -15,7 +15,8 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.catalog import Catalog, charged
+from mirror.storage.entry import Entry
 from mirror.storage.metadata.rows import BlobRow
 from mirror.storage.metadata.sqlite.database import WAL_BYTES
 from mirror.storage.metadata.sqlite.store import open_sqlite

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.store import Store
 
 _UPSTREAM = "docker.io"

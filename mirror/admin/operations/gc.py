@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from mirror.admin.messages import Collected, GcOrder, Record
 from mirror.admin.operations.parts import OperationParts
 from mirror.oci.digest import Digest
-from mirror.storage.catalog import Entry, charged
+from mirror.storage.catalog import charged
+from mirror.storage.entry import Entry
 from mirror.storage.store import Store
 
 

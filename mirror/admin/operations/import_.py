@@ -29,7 +29,7 @@ from mirror.oci.image_name import parse_image
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository, Tag
 from mirror.oci.pointers import pointers
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.stored_blob import Hold
 from mirror.util.cooperative import cooperatively

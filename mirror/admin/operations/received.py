@@ -9,7 +9,7 @@ from mirror.content.blobs.ingest import Ingest
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.store import Store
 

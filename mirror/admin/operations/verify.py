@@ -12,7 +12,7 @@ from mirror.admin.messages import DamagedBlob, Progress, Record, Verified, Verif
 from mirror.admin.operations.parts import OperationParts
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.protocol import BlobReader
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import Damaged, NotStored, StorageError
 from mirror.storage.graph import View
 from mirror.util.gc_pause import gc_paused

@@ -24,7 +24,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.names import Repository
 from mirror.storage.blobs.protocol import PartialBlob
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
 from mirror.storage.stored_blob import Hold

@@ -13,7 +13,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure
 from mirror.oci.names import Repository
 from mirror.storage.blobs.protocol import PartialBlob
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import NoRoom
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.store import Store

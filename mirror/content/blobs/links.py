@@ -23,7 +23,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.names import Repository
 from mirror.storage.blobs.protocol import BlobReader
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 from mirror.util.singleflight import SingleFlight

@@ -15,7 +15,7 @@ from mirror.oci import manifest, media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Entry
+from mirror.storage.entry import Entry
 from mirror.storage.errors import Unavailable
 from mirror.storage.store import Store
 from mirror.util.singleflight import SingleFlight
