@@ -17,6 +17,7 @@ from mirror.settings import load, load_all
 from mirror.settings.toml_lines import lines_of
 from tests.standin import Fault, Hub
 from tests.support.command import (
+    FITS,
     NOBODY,
     Ended,
     fetch,
@@ -200,7 +201,8 @@ async def test_all_that_a_start_would_refuse_is_told_and_nothing_is_made(
             'client_cert = "/nowhere/c"\nclient_key = "/nowhere/k"\n',
         )
         (tmp_path / "file").touch()
-        ended = await check(env={"MIRROR_CONFIG": str(file), "HTTPS_PROXY": "socks5://a"})
+        env = FITS | {"MIRROR_CONFIG": str(file), "HTTPS_PROXY": "socks5://a"}
+        ended = await check(env=env)
     begin = [
         f"tag_ttl (line 1 of {file}) is 'often': expected a duration",
         f"tls_cert (line 4 of {file}) is '/nowhere/cert': cannot be read: No such file",

@@ -25,6 +25,7 @@ _OURS = ("MIRROR_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 # A start takes half a second of CPU, which is 10 s where each CPU has five processes more.
 _RUNS_WITHIN, _STOPS_WITHIN = 30.0, 10.0  # s
+FITS = {"MIRROR_MAX_SIZE": "1GiB"}  # a start warns of a bound beyond the file system
 
 
 class Ended(NamedTuple):
@@ -142,6 +143,7 @@ async def serve_to_the_end(
     *options: str | Path, env: Mapping[str, str] | None = None, command: Sequence[str] = MODULE
 ) -> Ended:
     """Run `mirror serve` where it should refuse to."""
+    env = FITS | dict(env or {})
     async with launched("serve", *options, env=env, command=command) as refusing:
         return await refusing.ended()
 
