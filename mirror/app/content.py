@@ -31,7 +31,7 @@ from mirror.upstream.publicity_check import ProbedContent
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ContentParts:
     """The parts that answer for content. `folder_key` is the data folder's own secret."""
 
     access: Authorizer
@@ -47,7 +47,7 @@ class Content:
 
 async def build_content(
     stack: AsyncExitStack, settings: Settings, core: Core, upstreams: Upstreams
-) -> Content:
+) -> ContentParts:
     """Return the parts, to be closed at the end of the stack."""
     store, registries = core.store, upstreams.registries
     access = closed(stack, build_authorizer(settings, core, upstreams))
@@ -80,7 +80,7 @@ async def build_content(
         missing_ttl=settings.missing_ttl,
         stale_after=settings.stale_after,
     )
-    return Content(
+    return ContentParts(
         access=access,
         manifests=manifests,
         refresh_ahead=build_refresh_ahead(core, manifests, in_use, upstreams.rules),

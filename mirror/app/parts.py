@@ -10,7 +10,7 @@ from mirror.admin.operations.parts import LiveParts
 from mirror.admin.pin_keeper import PinKeeper
 from mirror.admin.pin_renewal import PinRenewal
 from mirror.admin.service import AdminService
-from mirror.app.content import Content, build_content
+from mirror.app.content import ContentParts, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
 from mirror.app.schedules import Scheduler
 from mirror.app.upstream_plans import UpstreamPlans
@@ -35,7 +35,7 @@ class Parts:
 
     core: Core
     upstreams: Upstreams
-    content: Content
+    content: ContentParts
     web_server: WebServer
     service: AdminService
     limit_poller: LimitPoller
@@ -98,7 +98,7 @@ async def build_parts(
 
 
 def build_live_parts(
-    core: Core, upstreams: Upstreams, content: Content, connections: Connections
+    core: Core, upstreams: Upstreams, content: ContentParts, connections: Connections
 ) -> LiveParts:
     """Return the parts that orders find in a running mirror only."""
     certificate = connections.certificate

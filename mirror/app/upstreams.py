@@ -34,7 +34,7 @@ QUIET = 5.0  # seconds without a question, after which a former upstream is clos
 V = TypeVar("V")
 
 
-class Table(dict[str, V]):
+class UpstreamTable(dict[str, V]):
     """One value per upstream, by name; a reload changes the values, never the object."""
 
     def __missing__(self, name: str) -> V:
@@ -75,9 +75,9 @@ class Upstreams:
         budget: Budget,
         timer: Callable[[], float],
     ) -> None:
-        self.registries: Table[RegistryClient] = Table()
-        self.publicity_checks: Table[PublicityCheck] = Table()
-        self.rules: Table[AccessRules] = Table()
+        self.registries: UpstreamTable[RegistryClient] = UpstreamTable()
+        self.publicity_checks: UpstreamTable[PublicityCheck] = UpstreamTable()
+        self.rules: UpstreamTable[AccessRules] = UpstreamTable()
         self.on_answer = on_answer
         self.publicity = publicity
         self._budget = budget

@@ -19,7 +19,7 @@ from mirror.app.build_clients import (
     build_trusted_proxies,
 )
 from mirror.app.closing import closed
-from mirror.app.content import Content
+from mirror.app.content import ContentParts
 from mirror.app.core import Core
 from mirror.app.deferred_console import DeferredConsole
 from mirror.app.upstreams import Upstreams
@@ -110,7 +110,7 @@ def build_web_server(
     stack: AsyncExitStack,
     settings: Settings,
     core: Core,
-    content: Content,
+    content: ContentParts,
     service: AdminService,
     *,
     connections: Connections,
@@ -142,7 +142,7 @@ def build_web_server(
     return WebServer(server, authenticator, connections, pages, browsers, console)
 
 
-def _build_api(core: Core, content: Content, authenticator: Authenticator) -> RegistryApi:
+def _build_api(core: Core, content: ContentParts, authenticator: Authenticator) -> RegistryApi:
     return RegistryApi(
         manifests=content.manifests,
         blobs=content.blobs,
@@ -154,7 +154,11 @@ def _build_api(core: Core, content: Content, authenticator: Authenticator) -> Re
 
 
 def export_figures(
-    core: Core, upstreams: Upstreams, content: Content, web_server: WebServer, observers: Observers
+    core: Core,
+    upstreams: Upstreams,
+    content: ContentParts,
+    web_server: WebServer,
+    observers: Observers,
 ) -> None:
     """Have the metrics read the figures of all parts at each scrape."""
     observers.metrics.registry.register(web_server.console.figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from mirror.statistics.series import Part, Series
+from mirror.statistics.series import Series, SeriesPart
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import HistoryMetadata, MetadataError
 from mirror.storage.metadata.rows import Figures, HistoryRow
@@ -120,7 +120,7 @@ class History:
                 self._index.put_history(HistoryRow(step, at, upstream, series.at(at)))
                 yield at
 
-    def part(self, upstream: str | None, step: int, begin: int, end: int) -> Part:
+    def part(self, upstream: str | None, step: int, begin: int, end: int) -> SeriesPart:
         """Return the steps of an upstream, or of all together, as a copy."""
         series = self._all[step] if upstream is None else self._series.get((upstream, step))
         return (series or Series(0)).part(begin, end)

@@ -104,17 +104,17 @@ class Series:
         del self._sums[begin : begin + _WIDTH]
         return self._times.pop(place)
 
-    def part(self, begin: int, end: int) -> Part:
+    def part(self, begin: int, end: int) -> SeriesPart:
         """Return a copy of the steps that begin from `begin` on and before `end`."""
         first, stop = bisect_left(self._times, begin), bisect_left(self._times, end)
-        return Part(self._times[first:stop], self._sums[first * _WIDTH : stop * _WIDTH])
+        return SeriesPart(self._times[first:stop], self._sums[first * _WIDTH : stop * _WIDTH])
 
     def _row(self, place: int) -> Figures:
         begin = place * _WIDTH
         return Figures(*self._sums[begin : begin + _WIDTH])
 
 
-class Part:
+class SeriesPart:
     """A copy of some steps."""
 
     def __init__(self, times: array[int], sums: array[int]) -> None:
@@ -132,5 +132,5 @@ class Part:
         while begun < len(self._times):
             time = self._times[begun] // step * step
             place = bisect_left(self._times, time + step, begun)
-            yield time, Part(self._times, self._sums[begun * _WIDTH : place * _WIDTH]).total()
+            yield time, SeriesPart(self._times, self._sums[begun * _WIDTH : place * _WIDTH]).total()
             begun = place

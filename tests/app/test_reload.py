@@ -11,7 +11,7 @@ import pytest
 
 from mirror.admin.messages import Refused, Reloaded, Unusable
 from mirror.app.differences import RESTART, compare
-from mirror.app.upstreams import Table
+from mirror.app.upstreams import UpstreamTable
 from mirror.content import repositories
 from mirror.oci.errors import NameUnknown
 from mirror.settings import Settings, load
@@ -427,7 +427,7 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
 def test_a_request_from_before_its_upstream_was_removed_is_told_so() -> None:
     """The comparison of a password may take a while in between."""
     with pytest.raises(NameUnknown, match=f"upstream {GHCR} is no longer configured"):
-        Table[int]()[GHCR]
+        UpstreamTable[int]()[GHCR]
 
 
 def test_no_value_is_named_that_may_be_a_secret() -> None:

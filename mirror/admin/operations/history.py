@@ -11,7 +11,7 @@ from mirror.admin.messages.common import OrderInvalid
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.status import reported
 from mirror.statistics.history import HOUR, ITSELF, MINUTE, STEPS, TEN_MINUTES
-from mirror.statistics.series import Part, added
+from mirror.statistics.series import SeriesPart, added
 from mirror.storage.metadata.rows import Figures
 
 _DAY = 24 * HOUR
@@ -50,7 +50,7 @@ async def history(parts: OperationParts, order: HistoryOrder) -> AsyncGenerator[
     yield History(order.span, order.upstream, begin, end, step, points)
 
 
-def _points(part: Part, step: int, minute: int, current: Figures) -> tuple[Point, ...]:
+def _points(part: SeriesPart, step: int, minute: int, current: Figures) -> tuple[Point, ...]:
     steps = dict(part.by(step))
     if any(current):
         at = minute // step * step

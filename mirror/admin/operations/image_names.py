@@ -20,7 +20,7 @@ _LIBRARY = "library/"
 _ANY = "*"
 
 
-class Tagged:
+class AllTags:
     """All tags, by repository. `counts` has the number of tags that mean each digest.
 
     A tag that moved means its former digest until its new one is stored, but leads to both.
@@ -66,7 +66,7 @@ class ImageNames:
     manifests that no tag leads to. No name of a repository has a colon or an at sign.
     """
 
-    def __init__(self, catalog: Catalog, tagged: Tagged, pattern: Pattern) -> None:
+    def __init__(self, catalog: Catalog, tagged: AllTags, pattern: Pattern) -> None:
         self._catalog = catalog
         self._tagged = tagged
         self._pattern = pattern

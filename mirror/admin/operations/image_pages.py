@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from mirror.admin.messages import LsOrder, OrderInvalid, StoredImage, StoredImages
-from mirror.admin.operations.image_names import ImageNames, Pattern, Tagged
+from mirror.admin.operations.image_names import AllTags, ImageNames, Pattern
 from mirror.admin.operations.image_sizes import ImageSizes
 from mirror.admin.operations.image_walk import ImageWalk
 from mirror.content.manifests.tags import Tags
@@ -33,7 +33,7 @@ class ImagePages(NamedTuple):
         self, known: Iterable[tuple[TagKey, Digest]], total: int | None
     ) -> tuple[StoredImages, float]:
         """Return a page, and the seconds that its total took, if it is not known already."""
-        tagged, order = Tagged(known), self.order
+        tagged, order = AllTags(known), self.order
         names = ImageNames(self.catalog, tagged, Pattern.parse(order.pattern))
         after = self._after(tagged.tags)
         following = names.following(after)

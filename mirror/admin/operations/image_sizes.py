@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from mirror.admin.operations.image_names import Tagged
+from mirror.admin.operations.image_names import AllTags
 from mirror.admin.operations.parts import charged_for
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
@@ -25,7 +25,7 @@ class ImageSizes:
     def __init__(
         self,
         view: View,
-        tagged: Tagged,
+        tagged: AllTags,
         parents: Mapping[Digest, Collection[Digest]],
         elsewhere: AbstractSet[Digest] = frozenset(),
     ) -> None:
@@ -35,13 +35,13 @@ class ImageSizes:
         self._elsewhere = elsewhere
 
     @classmethod
-    def of_all(cls, catalog: Catalog, tagged: Tagged) -> ImageSizes:
+    def of_all(cls, catalog: Catalog, tagged: AllTags) -> ImageSizes:
         """Prepare to measure all images: every manifest is looked at once."""
         view = View([*dict.fromkeys(all_manifests(catalog))], [], catalog.get)
         return cls(view, tagged, view.parents())
 
     @classmethod
-    def of_some(cls, catalog: Catalog, tagged: Tagged, digests: Iterable[Digest]) -> ImageSizes:
+    def of_some(cls, catalog: Catalog, tagged: AllTags, digests: Iterable[Digest]) -> ImageSizes:
         """Prepare to measure some images."""
         content = View([], [], catalog.get).reach(digests)
         view = View([*content], [], catalog.get)

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mirror.admin.operations.image_names import ImageNames, Pattern, Tagged
+from mirror.admin.operations.image_names import AllTags, ImageNames, Pattern
 from mirror.admin.operations.image_sizes import ImageSizes
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
@@ -36,7 +36,7 @@ class ImageWalk:
     @classmethod
     def past(cls, catalog: Catalog, known: Iterable[tuple[TagKey, Digest]]) -> ImageWalk:
         """Measure all images; `known` are all tags. For a thread: a million blobs take seconds."""
-        walk, tagged = cls(), Tagged(known)
+        walk, tagged = cls(), AllTags(known)
         sizes = ImageSizes.of_all(catalog, tagged)
         for image, digest in ImageNames(catalog, tagged, Pattern.parse(None)).following(None):
             size, alone = sizes.measure(image, digest)

@@ -18,7 +18,7 @@ _INSTANT = 0.002  # seconds; a result that took no longer is not kept
 _MOST_COUNTS = 64
 
 
-class Kept(Generic[V]):
+class ResultCache(Generic[V]):
     """Results by name, each valid for 20 times as long as it took; the oldest make room."""
 
     def __init__(self, most: int, timer: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class Kept(Generic[V]):
         )
 
     def __repr__(self) -> str:
-        return f"<Kept: {len(self._kept)} results>"
+        return f"<ResultCache: {len(self._kept)} results>"
 
     def get(self, name: str | None) -> V | None:
         """Return a result; None if none is valid."""
@@ -52,7 +52,7 @@ class KeptLists:
     """
 
     def __init__(self) -> None:
-        self.counts: Kept[int] = Kept(_MOST_COUNTS)
-        self.walks: Kept[ImageWalk] = Kept(1)
+        self.counts: ResultCache[int] = ResultCache(_MOST_COUNTS)
+        self.walks: ResultCache[ImageWalk] = ResultCache(1)
         self.naming = asyncio.Lock()
         self.walking = asyncio.Lock()

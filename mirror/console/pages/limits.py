@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mirror.budget.summary import AccountBudget
-from mirror.console.render.charts import Axis, Bars, Line, ceiling, chart
+from mirror.console.render.charts import Axis, Bars, ChartLine, ceiling, chart
 from mirror.console.render.numbers import clock, count
 
 _STEPS = 48  # of the forecast
@@ -57,7 +57,7 @@ def _chart(name: str, account: AccountBudget, now: float) -> Markup:
         f"Pulls of {account.upstream}: spent, and left at the present rate",
         f"{count(account.used)} were spent in the last window. {forecast(account, now)}",
         bars,
-        Line("forecast", left),
+        ChartLine("forecast", left),
         axis=Axis(now - account.window, now + account.window),
         most=ceiling(max(bars.most, *(value for _, value in left))),
     )

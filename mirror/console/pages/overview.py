@@ -18,7 +18,7 @@ from mirror.admin.messages.status import SpanFigures, Status
 from mirror.admin.messages.top import Top
 from mirror.budget.summary import Budgets
 from mirror.console.pages.limits import card
-from mirror.console.render.charts import Axis, Bars, Line, ceiling, chart
+from mirror.console.render.charts import Axis, Bars, ChartLine, ceiling, chart
 from mirror.console.render.numbers import count, share
 from mirror.console.render.templates import Templates
 
@@ -129,8 +129,8 @@ def share_chart(history: History) -> Markup:
         "share",
         "Share of requests and bytes that came from the cache",
         description,
-        Line("first", by_requests, area=True),
-        Line("second", _shares(history, lambda point: (point.sent_from_cache, point.sent))),
+        ChartLine("first", by_requests, area=True),
+        ChartLine("second", _shares(history, lambda point: (point.sent_from_cache, point.sent))),
         axis=Axis(history.begin, history.end),
         most=100,
         label=lambda value: f"{value:.0f} %",

@@ -35,7 +35,7 @@ class Axis:
         return _LEFT + min(max(share, 0.0), 1.0) * (_WIDTH - _LEFT - _RIGHT)
 
 
-class Drawn(Protocol):
+class Mark(Protocol):
     """Something drawn on a chart."""
 
     def svg(self, axis: Axis, most: float) -> str:
@@ -43,7 +43,7 @@ class Drawn(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """A line: its style's class, and its values by time, in time's order."""
 
     style: str
@@ -98,7 +98,7 @@ def chart(
     name: str,
     title: str,
     description: str,
-    *drawn: Drawn,
+    *drawn: Mark,
     axis: Axis,
     most: float,
     label: Callable[[float], str] = count,
