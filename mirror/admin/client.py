@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mirror.admin.json_lines import order_line
-from mirror.admin.messages import Order, OrderError, Record, Refused, Wanted, Work
+from mirror.admin.messages import OrderError, Record, Refused, Wanted, Work
 from mirror.admin.socket_path import SOCKET, Connection, short_path
 from mirror.admin.transfer import Supply, Upload, records
 from mirror.settings import Settings
@@ -38,7 +38,7 @@ def run(
         yield from map(_good, alone.carry_out(settings, folder, order, supply))
 
 
-def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
+def ask(folder: Path, order: Work) -> Generator[Record, None, None]:
     """Have the daemon of a data folder carry out an order; raises OrderError."""
     _check(folder)
     try:
@@ -69,7 +69,7 @@ def _good(record: Record) -> Record:
     return record
 
 
-def _by_daemon(folder: Path, order: Order, supply: Supply | None = None) -> Iterator[Record]:
+def _by_daemon(folder: Path, order: Work, supply: Supply | None = None) -> Iterator[Record]:
     """Send the order to the daemon; raises _NoDaemon if none listens, OrderError on failure."""
     with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
         try:
@@ -97,7 +97,7 @@ def _answer(connection: HTTPConnection) -> Iterator[Record]:
     return records(response.read1)
 
 
-def _supplied(connection: HTTPConnection, order: Order, supply: Supply) -> Iterator[Record]:
+def _supplied(connection: HTTPConnection, order: Work, supply: Supply) -> Iterator[Record]:
     """Send the order, and then the wanted content, in the same request."""
     connection.putrequest("POST", "/orders")
     connection.putheader("Transfer-Encoding", "chunked")

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from mirror.admin.messages import Order, OrderError, Piece, Record
+from mirror.admin.messages import OrderError, Piece, Record, Work
 
 _PIECE = 32 * 1024  # characters of a line that are written at once
 
@@ -23,16 +23,16 @@ class _Message:
     kind: str
 
 
-def order_line(order: Order) -> bytes:
+def order_line(order: Work) -> bytes:
     """Write an order as JSON."""
     kind: type = type(order)
     return _adapter(kind).dump_json(order)
 
 
-def read_order(line: bytes) -> Order:
+def read_order(line: bytes) -> Work:
     """Read an order; raises OrderError."""
     try:
-        order: Order = _read(line, _by_kind(Order))
+        order: Work = _read(line, _by_kind(Work))
     except (ValidationError, KeyError):
         raise OrderError("the running mirror does not know this order") from None
     return order
@@ -102,9 +102,14 @@ def _json(value: object) -> Iterator[str]:
             yield from _json(row)
         yield "]"
     elif is_dataclass(value):
-        yield from _object({field.name: getattr(value, field.name) for field in fields(value)})
+        yield from _object({_member(it.name): getattr(value, it.name) for it in fields(value)})
     else:
         yield json.dumps(value)
+
+
+def _member(name: str) -> str:
+    """Return the member for a field: `from_` is `from`, which Python keeps for itself."""
+    return name.removesuffix("_")
 
 
 def _object(values: dict[str, object]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mirror.admin.messages import OrderError, Record, Refused, Work
 from mirror.admin.operations import OPERATIONS
-from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.parts import LiveParts, OperationParts, Whole
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.manifests.tags import Tags
@@ -26,7 +26,10 @@ class AdminService:
     stays readable, and a fetch stores its blob once proven, even if it was removed meanwhile.
     `altered` is the content that was found damaged, and was discarded, when the store was opened
     for the order: the first verify reports it. `live` has the parts of a daemon, None without one.
+    `whole` is the daemon once it has been built, from this service among others.
     """
+
+    whole: Whole | None = None
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class AdminService:
 
         `incoming` has the content that an order such as `import` asks for, after it has asked.
         """
-        parts = replace(self._parts, incoming=incoming)
+        parts = replace(self._parts, incoming=incoming, whole=self.whole)
         try:
             async with aclosing(OPERATIONS[type(order)](parts, order)) as records:
                 async for record in records:

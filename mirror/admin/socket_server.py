@@ -12,9 +12,10 @@ from pathlib import Path
 
 from aiohttp import ClientConnectionError, web
 
+from mirror.admin.action_log import LoggedAction
 from mirror.admin.incoming import MAX_ORDER, PATIENCE, Incoming
 from mirror.admin.json_lines import read_order, record_line
-from mirror.admin.messages import Content, Look, OrderError, Record, Refused, ReloadOrder
+from mirror.admin.messages import Content, OrderError, Record, Refused
 from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
 from mirror.util.cooperative import cooperatively
@@ -30,17 +31,15 @@ async def controlled(
     folder: Path,
     service: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
-    reload: Callable[[], Awaitable[Record]],
 ) -> AsyncIterator[None]:
     """Accept orders on a socket in a data folder, which must be locked, while the context lasts.
 
-    `trouble` returns the reason why the mirror cannot serve, for `mirror healthcheck`; `reload`
-    reads the configuration again.
+    `trouble` returns the reason why the mirror cannot serve, for `mirror healthcheck`.
 
     If the socket cannot be created (the disk is full), the daemon runs without it and tries again:
     pulls matter more.
     """
-    runner = web.AppRunner(_app(service, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
+    runner = web.AppRunner(_app(service, trouble), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
     later: asyncio.Task[None] | None = None
     try:
@@ -95,14 +94,13 @@ def _listen(folder: Path) -> socket.socket:
 def _app(
     service: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
-    reload: Callable[[], Awaitable[Record]],
 ) -> web.Application:
     async def orders(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
         await response.prepare(request)
         # The order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
-            async with aclosing(_records(service, reload, Incoming(request.content))) as records:
+            async with aclosing(_records(service, Incoming(request.content))) as records:
                 await _answer(request, response, records)
             await response.write_eof()
         return response
@@ -141,22 +139,18 @@ async def _answer(
                 raise ClientConnectionError from None
 
 
-async def _records(
-    service: AdminService, reload: Callable[[], Awaitable[Record]], incoming: Incoming
-) -> AsyncGenerator[Record, None]:
+async def _records(service: AdminService, incoming: Incoming) -> AsyncGenerator[Record, None]:
     try:
         order = read_order(await incoming.order())
     except OrderError as error:
         yield Refused(str(error))
         return
-    _log.log(logging.DEBUG if isinstance(order, Look) else logging.INFO, "order: %s", order)
     try:
-        if isinstance(order, ReloadOrder):
-            yield await reload()
-            return
-        async with aclosing(service.carry_out(order, incoming.records())) as records:
-            async for record in records:
-                yield record
+        with LoggedAction(order) as action:
+            async with aclosing(service.carry_out(order, incoming.records())) as records:
+                async for record in records:
+                    action.last = record
+                    yield record
     except Exception:  # noqa: BLE001 - the last resort, and it is logged
         _log.exception("unexpected failure of an order: %s", order)
-        yield Refused("the mirror failed; its log has the reason")
+        yield Refused("the mirror failed; its log has the reason", "failed")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from yarl import URL
 
@@ -26,8 +27,11 @@ from mirror.app.web_server import (
     build_connections,
     serve,
 )
+from mirror.app.whole import WholeMirror
 from mirror.content.blobs.fetch_pool import FetchPool
-from mirror.settings import Address, Settings
+from mirror.settings import Address, Loaded, Settings
+from mirror.settings.display import Origins
+from mirror.settings.sources import NOTHING, Sources
 from mirror.storage.store import Store
 from mirror.util import logs
 from mirror.util.log_writer import LogWriter
@@ -62,14 +66,16 @@ async def running(
     clocks: Clocks | None = None,
     log_writer: LogWriter | None = None,
     hurry: asyncio.Event | None = None,
-    read: Callable[[], Settings] | None = None,
+    read: Callable[[], Loaded] | None = None,
+    sources: Sources = NOTHING,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
     `clocks` are the system's if they are None; `log_writer` takes the access log (the daemon makes
     one if it is None); `hurry` ends the grace of transfers at the end; `read` reads the settings
-    again, for a reload. Raises ConfigurationError where an address is not available or a password
-    cannot be read, StoreError where the data folder cannot be used.
+    again, for a reload; `sources` are those of the settings. Raises ConfigurationError where an
+    address is not available or a password cannot be read, StoreError where the data folder cannot
+    be used.
     """
     async with AsyncExitStack() as stack:
         log_writer = log_writer or stack.enter_context(logs.standard_error(settings.log_format))
@@ -89,9 +95,12 @@ async def running(
         )
         # Not before: a start has long steps, and serves no client yet.
         stack.enter_context(observers.lag)
-        reloader = Reloader(settings, read or (lambda: settings), parts)
+        read = read or partial(Loaded, sources, settings)
+        reloader = Reloader(settings, Origins(sources), read, parts)
+        whole = parts.service.whole = WholeMirror(reloader, read)
+        stack.push_async_callback(whole.close)
         _begin_jobs(stack, parts, reloader)
-        await stack.enter_async_context(_taking_orders(parts, reloader))
+        await stack.enter_async_context(_taking_orders(parts))
         await stack.enter_async_context(_watched(parts.web_server, listeners.metrics))
         await stack.enter_async_context(administered(settings, parts.web_server, listeners.admin))
         await serve(stack, settings, parts.web_server, listeners.clients, parts.core.store)
@@ -124,9 +133,9 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
     )
 
 
-def _taking_orders(parts: Parts, reloader: Reloader) -> AbstractAsyncContextManager[None]:
+def _taking_orders(parts: Parts) -> AbstractAsyncContextManager[None]:
     store = parts.core.store
-    return controlled(store.root, parts.service, store.trouble, reloader.reload)
+    return controlled(store.root, parts.service, store.trouble)
 
 
 def _watched(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,11 @@ from mirror.app.build_clients import build_users
 from mirror.app.listeners import addresses, build_certificate, try_address
 from mirror.app.max_size import beyond_file_system, in_bytes
 from mirror.app.upstream_plans import connection_of, origin_of
-from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.settings import ConfigurationError, Loaded, Settings, Upstream
 from mirror.storage.folder import unusable
 from mirror.util import permissions
+
+_log = logging.getLogger(__name__)
 
 _FILES = ("tls_cert", "tls_key", "client_ca", "htpasswd")
 _FILES_OF_UPSTREAM = ("password_file", "ca_file", "client_cert", "client_key")
@@ -52,6 +55,12 @@ def warnings(settings: Settings) -> Iterator[str]:
     folder = settings.data_dir.absolute()
     if (reported := beyond_file_system(settings.max_size, folder)) is not None:
         yield reported
+
+
+def warn(loaded: Loaded, settings: Settings) -> None:
+    """Log the warnings about settings, and about their sources."""
+    for warning in (*loaded.overruled(), *warnings(settings)):
+        _log.warning("%s", warning)
 
 
 def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:

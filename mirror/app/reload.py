@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
+from mirror.app import preflight
 from mirror.app.build_clients import (
     build_authenticator,
     build_router,
@@ -23,7 +24,9 @@ from mirror.app.max_size import in_bytes
 from mirror.app.parts import Parts
 from mirror.app.upstream_plans import UpstreamPlans, timeouts_of
 from mirror.app.upstreams import Reached
-from mirror.settings import ConfigurationError, Settings
+from mirror.settings import ConfigurationError, Loaded, Settings
+from mirror.settings.display import Origins
+from mirror.settings.sources import Sources
 from mirror.util import logs
 from mirror.util.detached import DetachedThreads
 from mirror.util.uncancelled import wait_until_done
@@ -58,8 +61,11 @@ class Reloader:
     request sees half of it.
     """
 
-    def __init__(self, settings: Settings, read: Callable[[], Settings], parts: Parts) -> None:
+    def __init__(
+        self, settings: Settings, origins: Origins, read: Callable[[], Loaded], parts: Parts
+    ) -> None:
         self.settings = settings
+        self.origins = origins
         self._read = read
         self._parts = parts
         self._turn = asyncio.Lock()
@@ -84,7 +90,7 @@ class Reloader:
         A reload goes on to its end after its caller was cancelled.
         """
         if self._ending:
-            return Refused(_STOPPING)
+            return Refused(_STOPPING, "unavailable")
         task = asyncio.create_task(self._in_turn())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -93,7 +99,7 @@ class Reloader:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            return Refused(_STOPPING)
+            return Refused(_STOPPING, "unavailable")
 
     async def _in_turn(self) -> Record:
         async with self._turn:
@@ -110,15 +116,30 @@ class Reloader:
 
     async def _reload(self) -> Reloaded:
         parts, old, store = self._parts, self.settings, self._parts.core.store
-        difference = compare(old, await self._aside(self._read))
+        new, sources = await self._aside(self._checked)
+        difference = compare(old, new)
         made = await self._aside(partial(self._make, difference.settings))
         prepared = await parts.upstreams.prepare(made.plans)
         renewed = [*_of_files(prepared, old, made.settings)]
         if self._commit(made, prepared) and not {*TLS} & {*difference.changed}:
             renewed.append("tls_cert (its files)")
+        self.origins = self._origins(new, sources)
         if made.max_size < store.used:
             await store.trim()
         return Reloaded((*difference.changed, *renewed), difference.restart)
+
+    def _checked(self) -> tuple[Settings, Sources]:
+        """Read the settings, with their sources; raises ConfigurationError."""
+        loaded = self._read()
+        settings = loaded.checked()
+        preflight.warn(loaded, settings)
+        return settings, loaded.sources
+
+    def _origins(self, new: Settings, sources: Sources) -> Origins:
+        """Return the sources of the settings in force, of which some keys wait for a restart."""
+        old, keys = self.origins, Settings.model_fields
+        waiting = [key for key in keys if getattr(new, key) != getattr(self.settings, key)]
+        return Origins(sources, {key: old.earlier.get(key, old.sources) for key in waiting})
 
     async def _aside(self, work: Callable[[], T]) -> T:
         """Run work that reads files on a thread; raises ConfigurationError if it takes too long."""

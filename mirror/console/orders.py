@@ -9,6 +9,7 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import TypeVar
 
+from mirror.admin.action_log import LoggedAction
 from mirror.admin.messages import (
     DuOrder,
     LsOrder,
@@ -18,10 +19,10 @@ from mirror.admin.messages import (
     Refreshed,
     Refused,
     ShowOrder,
+    Unusable,
     Work,
 )
 from mirror.admin.service import AdminService
-from mirror.console.action_log import LoggedAction
 from mirror.console.discretion import PUBLIC, discreet
 from mirror.console.problem import Problem, busy
 from mirror.console.viewers import Viewer
@@ -96,7 +97,7 @@ class Orders:
             raise busy("the mirror is stopping: no action begins any more", _AGAIN)
         if not getattr(order, "dry", False):
             self.actions[order.kind] += 1
-        with LoggedAction(order, viewer) as action:
+        with LoggedAction(order, f"{viewer.name} at {viewer.address}") as action:
             async with aclosing(self._service.carry_out(order)) as records:
                 async for record in records:
                     action.last = record
@@ -141,4 +142,6 @@ def _result(record: Record | None, kind: type[R]) -> R:
         return record
     if isinstance(record, Refused):
         raise as_problem(record)
+    if isinstance(record, Unusable):
+        raise Problem(HTTPStatus.CONFLICT, record.reason)
     raise TypeError(f"unexpected record: {type(record).__name__}")

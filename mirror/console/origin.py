@@ -69,8 +69,22 @@ def check_origin(request: web.BaseRequest, host: str) -> None:
     else:
         foreign = not _same_origin(headers, host)
     if foreign:
-        detail = "a page of another site may not use this mirror"
-        raise Problem(HTTPStatus.FORBIDDEN, detail, bare=True)
+        raise _foreign()
+
+
+def check_own(request: web.BaseRequest) -> None:
+    """Refuse a request that a link of another site leads to, too; raises Problem.
+
+    Its origin has been checked (`check_origin`). A browser that sends no Sec-Fetch-Site does not
+    say where a link was.
+    """
+    if request.headers.get(_SITE) not in (None, "same-origin", "none"):
+        raise _foreign()
+
+
+def _foreign() -> Problem:
+    detail = "a page of another site may not use this mirror"
+    return Problem(HTTPStatus.FORBIDDEN, detail, bare=True)
 
 
 def _is_visit(headers: CIMultiDictProxy[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,13 +12,12 @@ from pydantic import BaseModel, SecretStr
 
 from mirror.identity.share import Share
 from mirror.settings.keys import Settings
-from mirror.settings.load import Loaded
-from mirror.settings.measures import Bound
-from mirror.settings.values import Address
+from mirror.settings.measures import Bound, written_duration, written_size
+from mirror.settings.sources import Sources
+from mirror.settings.values import Address, Form
 
 Plain: TypeAlias = str | int | float | bool | list["Plain"] | None
 HIDDEN = "***"
-_UNITS = (("GiB", 1024**3), ("MiB", 1024**2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,54 +35,73 @@ class Row:
         return ".".join((*self.table, self.name))
 
 
-def rows(loaded: Loaded, settings: Settings, proxies: Mapping[str, str]) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """The sources of settings. The values of some keys are of `earlier` ones, until a restart."""
+
+    sources: Sources
+    earlier: Mapping[str, Sources] = field(default_factory=dict)
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """Return the place of a key's value."""
+        sources = self.earlier.get(path[0], self.sources)
+        return (sources.place(path) or "flag") if sources.has(path) else "default"
+
+
+def rows(origins: Origins, settings: Settings, proxies: Mapping[str, str]) -> Iterator[Row]:
     """Yield a row for every key. `proxies` are those of the environment, by upstream."""
-    yield from _rows(loaded, settings, ())
+    yield from _rows(origins, settings, ())
     for name, client in settings.clients.items():
-        yield from _rows(loaded, client, ("clients", name))
+        yield from _rows(origins, client, ("clients", name))
     for name, share in settings.shares.items():
-        yield Row(("shares",), name, plain(share), _place(loaded, ("shares", name)))
+        yield Row(("shares",), name, plain(share), origins.place(("shares", name)))
     for number, schedule in enumerate(settings.schedules):
-        yield from _rows(loaded, schedule, ("schedules", str(number)))
+        yield from _rows(origins, schedule, ("schedules", str(number)))
     for name, upstream in settings.upstreams.items():
-        for row in _rows(loaded, upstream, ("upstreams", name)):
+        for row in _rows(origins, upstream, ("upstreams", name)):
             around = row.name == "proxy" and row.value is None and name in proxies
             yield Row(row.table, "proxy", proxies[name], "the environment") if around else row
 
 
-def _rows(loaded: Loaded, model: BaseModel, table: tuple[str, ...]) -> Iterator[Row]:
-    for name in type(model).model_fields:
+def _rows(origins: Origins, model: BaseModel, table: tuple[str, ...]) -> Iterator[Row]:
+    for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if not isinstance(value, dict) and name != "schedules":
-            yield Row(table, name, plain(value), _place(loaded, (*table, name)))
+            form = next((each.word for each in info.metadata if isinstance(each, Form)), "")
+            yield Row(table, name, plain(value, form), origins.place((*table, name)))
 
 
-def _place(loaded: Loaded, path: tuple[str, ...]) -> str:
-    if not loaded.sources.has(path):
-        return "default"
-    return loaded.sources.place(path) or "flag"
-
-
-def plain(value: object) -> Plain:
-    """Return a value as a file would have it."""
+def plain(value: object, form: str = "") -> Plain:
+    """Return a value as a file would have it; `form` is the word for the form of its key."""
     match value:
         case SecretStr():
             return _hidden(value.get_secret_value())
-        case Bound(percent=percent) | Share(percent=percent) if percent:
-            return f"{percent:g}%"
         case Bound() | Share():
-            return _size(value.bytes) if isinstance(value, Bound) else value.pulls
+            return _part(value)
         case Address() | Path():
             return str(value)
         case tuple():
             return [plain(each) for each in value]
-        case None | bool() | int() | float() | str():
-            return int(value) if isinstance(value, float) and value.is_integer() else value
+        case None | bool() | str():
+            return value
+    if isinstance(value, int | float):
+        return _number(value, form)
     raise TypeError(type(value))
 
 
-def _size(size: int) -> str | int:
-    return next((f"{size // unit}{name}" for name, unit in _UNITS if size % unit == 0), size)
+def _part(value: Bound | Share) -> Plain:
+    if value.percent:
+        return f"{value.percent:g}%"
+    return written_size(value.bytes) if isinstance(value, Bound) else value.pulls
+
+
+def _number(value: float, form: str) -> Plain:
+    match form:
+        case "SIZE":
+            return written_size(int(value))
+        case "DURATION":
+            return written_duration(float(value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _hidden(text: str) -> str:

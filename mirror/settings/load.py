@@ -46,8 +46,8 @@ class Loaded:
 
     sources: Sources
     settings: Settings | None
-    faults: tuple[str, ...]
-    left_out: frozenset[str]
+    faults: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def checked(self) -> Settings:
         """Return the settings; raises ConfigurationError, which names the first fault."""

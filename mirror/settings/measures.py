@@ -16,6 +16,8 @@ SMALLEST = 64 * 1024**2  # bytes; less holds no image, and is nearly always a mi
 _LARGEST = 2**63 - 1  # bytes; no file system holds more, and SQLite counts no further
 # pydantic accepts any text that begins with a size: "1,5GiB" as a byte.
 _SIZE = re.compile(r"\d{1,20}(?:\.\d{1,20})? ?(?:([kmgtpe]i)|[a-z]*)", re.ASCII | re.IGNORECASE)
+_SIZES = {"TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
+_SIZES |= {"TB": 1000**4, "GB": 1000**3, "MB": 1000**2, "kB": 1000}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PART = r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|min|m|h|d|w)"
 _DURATION = re.compile(rf"{_PART}(?: ?{_PART})*", re.ASCII)
@@ -41,6 +43,12 @@ def _whole(value: object) -> object:
     return found and text + ("B" if found[1] else "")  # Kubernetes writes 50Gi
 
 
+def written_size(size: int) -> str | int:
+    """Write bytes as a file would have them, exactly: in a unit that divides them, if one does."""
+    units = (f"{size // unit}{name}" for name, unit in _SIZES.items() if size % unit == 0)
+    return next(units, size) if size else 0
+
+
 def parse_duration(value: object) -> float:
     """Read seconds, or a duration with units; raises ValueError."""
     text = str(value).strip()
@@ -63,6 +71,18 @@ def _number(text: str) -> float:
         return float(text) if _PLAIN.fullmatch(text) else -1.0
     except ValueError:
         return -1.0
+
+
+def written_duration(seconds: float) -> str | int | float:
+    """Write seconds as a file would have them, exactly: with units, if that is short enough."""
+    if not seconds.is_integer():
+        text = f"{seconds:g}s"
+        return text if seconds < 60 and parse_duration(text) == seconds else seconds
+    parts, left = "", int(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        parts += f"{number}{unit}" if number else ""
+    return parts or 0
 
 
 @dataclass(frozen=True, slots=True)

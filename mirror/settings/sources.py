@@ -85,6 +85,9 @@ class Sources:
         yield from _spelt(key, self.merged())
 
 
+NOTHING = Sources(())  # all values are defaults
+
+
 def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
     """Read every source; unusable parts are left out, and described in `faults`."""
     chosen, faults = chosen_file(file), _unknown_variables()

@@ -20,10 +20,10 @@ from mirror.admin.messages import (
     BudgetOrder,
     DuOrder,
     GcOrder,
-    Order,
     PurgeOrder,
     ReloadOrder,
     VerifyOrder,
+    Work,
 )
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
@@ -102,7 +102,7 @@ def test_an_order_is_told_as_it_was_typed(order: object, words: str) -> None:
 
 
 def test_every_order_says_how_it_was_typed() -> None:
-    assert all("__str__" in vars(each) for each in get_args(Order))
+    assert all("__str__" in vars(each) for each in get_args(Work))
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -384,7 +384,7 @@ async def test_a_reload_while_the_mirror_stops_is_refused_in_words(
             await reloader.close()  # the first step of a stop
             await reload_and_go()
             assert await response.read() == layer.read()
-    assert told == [Refused("the mirror is stopping: nothing was reloaded")]
+    assert told == [Refused("the mirror is stopping: nothing was reloaded", "unavailable")]
 
 
 async def test_two_reloads_at_once_come_one_after_the_other(

@@ -13,13 +13,13 @@ from mirror.admin.messages import (
     GcOrder,
     ImageUsage,
     LsOrder,
-    Order,
     PinOrder,
     PurgeOrder,
     RepositoryUsage,
     ShowOrder,
     Usage,
     VerifyOrder,
+    Work,
 )
 from mirror.admin.operations.image_pages import ImagePages
 from mirror.admin.socket_path import SOCKET
@@ -68,7 +68,7 @@ def give_files(mirror: Mirror) -> None:
         path.write_bytes(bytes(100))
 
 
-async def order(folder: Path, order: Order) -> Longest:
+async def order(folder: Path, order: Work) -> Longest:
     """Have an order carried out by the daemon; its answer is another process's to understand."""
     connector = aiohttp.UnixConnector(str(folder / SOCKET))
     async with aiohttp.ClientSession(connector=connector) as session:

@@ -353,8 +353,11 @@ async def test_each_value_is_shown_with_where_it_comes_from_and_no_secret(
     expected = {
         "listen": (":5000", f"line 1 of {file}"),
         "max_size": ("80%", f"line 2 of {file}"),
-        "tag_ttl": (30, "MIRROR_TAG_TTL"),
-        "missing_ttl": (10, "default"),
+        "tag_ttl": ("30s", "MIRROR_TAG_TTL"),
+        "missing_ttl": ("10s", "default"),
+        "memory_cache": ("16MiB", "default"),
+        "upstreams.a.io.max_rate": (0, "default"),
+        "ledger_keep": ("30d", "default"),
         "tls_cert": (None, "default"),
         "clients.ci.token": ("***", f"line 5 of {file}"),
         "clients.ci.allow": (["a/*"], f"line 6 of {file}"),
@@ -370,7 +373,7 @@ async def test_each_value_is_shown_with_where_it_comes_from_and_no_secret(
     }
     assert {key: told[key] for key in expected} == expected
     shown = await check(env=env, command="config")
-    assert re.search(r"^tag_ttl = 30 +# MIRROR_TAG_TTL$", shown.out, flags=re.MULTILINE)
+    assert re.search(r'^tag_ttl = "30s" +# MIRROR_TAG_TTL$', shown.out, flags=re.MULTILINE)
     for ran in (ended, shown):
         assert (ran.code, ran.err) == (0, "")
         assert WORD not in ran.out
@@ -380,6 +383,7 @@ async def test_the_shown_settings_can_be_read_as_an_equal_file(file: Path, tmp_p
     put(
         file,
         'max_size = "800MB"\nhost_names = ["a.example"]\nstale_after = 0.5\n'
+        'ledger_keep = "1h30m5s"\nmax_stale = 90.123456789\nmemory_cache = 1234567\n'
         '[shares]\n"*" = 7\n'
         '[upstreams."registry.example:5000"]\nurl = "http://a"\nallow = ["x/*"]\nproxy = "none"\n',
     )

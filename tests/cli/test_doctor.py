@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from mirror.admin.messages import Finding
 from mirror.app.doctor import network
-from mirror.app.doctor.finding import Finding
 from mirror.app.trial import Trial
 from tests.standin import Hub
 from tests.support.command import NOBODY, Ended, environment, launched, serving

@@ -11,7 +11,7 @@ import aiohttp
 from mirror.admin.messages import Reloaded
 from mirror.app.core import Clocks
 from mirror.app.daemon import running
-from mirror.settings import Settings, load
+from mirror.settings import Loaded, load_all
 from tests.standin import Hub
 from tests.support.clock import Clock
 from tests.support.mirror import Got, Mirror
@@ -35,18 +35,19 @@ class Changing:
         self.keys: dict[str, object] = {}
         self.fails: Exception | None = None
 
-    def read(self) -> Settings:
+    def read(self) -> Loaded:
         """Return them as they are now."""
         if self.fails is not None:
             raise self.fails
-        return load({**self._base, "upstreams": self.upstreams, **self.keys})
+        return load_all({**self._base, "upstreams": self.upstreams, **self.keys})
 
     @asynccontextmanager
     async def running(self, clock: Clock | None = None) -> AsyncIterator[Mirror]:
         """Run it, before a client that keeps its connections."""
         clocks = None if clock is None else Clocks(timer=clock, wall=clock.wall)
+        loaded = self.read()
         async with (
-            running(self.read(), clocks, read=self.read) as daemon,
+            running(loaded.checked(), clocks, read=self.read, sources=loaded.sources) as daemon,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             yield Mirror(daemon, session)

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mirror.admin.messages import Reloaded
 from mirror.app.daemon import running
-from mirror.settings import Settings, load
+from mirror.settings import Loaded, load_all
 from mirror.web.connections.certificate import Certificate, Pem
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.command import NOBODY, launched, serve_to_the_end, serving
@@ -613,13 +613,15 @@ async def test_a_reload_shows_another_certificate_and_cuts_no_client(
     other.renew(authority)
     shown = [pair]
 
-    def read() -> Settings:
+    def read() -> Loaded:
         keys = {"listen": "127.0.0.1:0", "data_dir": tmp_path / "data", "limit_check": 0}
-        return load({**keys, "upstreams": {"docker.io": {"url": hub.url}}, **shown[-1].settings})
+        return load_all(
+            {**keys, "upstreams": {"docker.io": {"url": hub.url}}, **shown[-1].settings}
+        )
 
     hub.faults.add(Fault(kind="blob", reference=layer.digest, stall_after=100_000, until=go))
     async with (
-        running(read(), read=read) as daemon,
+        running(read().checked(), read=read) as daemon,
         aiohttp.ClientSession() as session,
         encrypted(Mirror(daemon, session), trusting(authority)) as mirror,
         mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as response,

@@ -9,7 +9,9 @@ from mirror.admin.messages.common import (
     Refused,
     Unavailable,
 )
+from mirror.admin.messages.config import ConfigOrder, Configuration, ConfiguredKey
 from mirror.admin.messages.content import Absent, Content, Piece, Wanted
+from mirror.admin.messages.doctor import DoctorOrder, Examined, Finding
 from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
 from mirror.admin.messages.errors import ErrorsOrder, RecentRequest, RecentRequests
 from mirror.admin.messages.export import Exported, ExportedImage, ExportOrder
@@ -60,16 +62,22 @@ __all__ = [
     "BudgetOrder",
     "Collected",
     "Concern",
+    "ConfigOrder",
+    "Configuration",
+    "ConfiguredKey",
     "Content",
     "DamagedBlob",
     "DiskStatus",
+    "DoctorOrder",
     "DuOrder",
     "ErrorsOrder",
+    "Examined",
     "ExportOrder",
     "Exported",
     "ExportedImage",
     "Fetches",
     "FetchesOrder",
+    "Finding",
     "GcOrder",
     "History",
     "HistoryOrder",
@@ -86,7 +94,6 @@ __all__ = [
     "LsOrder",
     "NotStored",
     "OfferedImage",
-    "Order",
     "OrderError",
     "OrderInvalid",
     "Piece",
@@ -139,7 +146,7 @@ __all__ = [
 # Orders that only read figures, perhaps once a second.
 Look = StatusOrder | HistoryOrder | TopOrder | ErrorsOrder | FetchesOrder
 
-# Orders that the admin service carries out; `errors`, `fetches` and `warm` need a running mirror.
+# Orders that the admin service carries out; some of them need a running mirror.
 Work = (
     VerifyOrder
     | GcOrder
@@ -159,8 +166,10 @@ Work = (
     | PinOrder
     | UnpinOrder
     | RefreshOrder
+    | ReloadOrder
+    | ConfigOrder
+    | DoctorOrder
 )
-Order = Work | ReloadOrder
 
 # The records of an order: progress, damage, and at the end a result or a failure.
 Record = (
@@ -188,6 +197,8 @@ Record = (
     | Refreshed
     | Reloaded
     | Unusable
+    | Configuration
+    | Examined
     | WarmPlan
     | WarmProgress
     | WarmedImage

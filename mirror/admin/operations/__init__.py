@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from mirror.admin.messages import (
     BudgetOrder,
+    ConfigOrder,
+    DoctorOrder,
     DuOrder,
     ErrorsOrder,
     ExportOrder,
@@ -20,6 +22,7 @@ from mirror.admin.messages import (
     PurgeOrder,
     Record,
     RefreshOrder,
+    ReloadOrder,
     ShowOrder,
     StatusOrder,
     TopOrder,
@@ -29,6 +32,8 @@ from mirror.admin.messages import (
     Work,
 )
 from mirror.admin.operations.budget import budget
+from mirror.admin.operations.config import config
+from mirror.admin.operations.doctor import doctor
 from mirror.admin.operations.du import du
 from mirror.admin.operations.errors import errors
 from mirror.admin.operations.export import export
@@ -41,6 +46,7 @@ from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.pin import pin, unpin
 from mirror.admin.operations.purge import purge
 from mirror.admin.operations.refresh import refresh
+from mirror.admin.operations.reload import reload
 from mirror.admin.operations.show import show
 from mirror.admin.operations.status import status
 from mirror.admin.operations.top import top
@@ -53,6 +59,8 @@ Operation: TypeAlias = Callable[[OperationParts, Any], AsyncGenerator[Record, No
 OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
     {
         BudgetOrder: budget,
+        ConfigOrder: config,
+        DoctorOrder: doctor,
         DuOrder: du,
         LsOrder: ls,
         ErrorsOrder: errors,
@@ -66,6 +74,7 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
         PinOrder: pin,
         PurgeOrder: purge,
         RefreshOrder: refresh,
+        ReloadOrder: reload,
         ShowOrder: show,
         UnpinOrder: unpin,
         VerifyOrder: verify,

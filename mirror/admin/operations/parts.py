@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mirror.access.authorizer import Authorizer
 from mirror.admin.absent_pins import AbsentPins
-from mirror.admin.messages import Record, Unavailable
+from mirror.admin.messages import Configuration, Examined, Record, Status, Unavailable
 from mirror.admin.operations.kept import KeptLists
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
@@ -48,13 +49,26 @@ class LiveParts:
     absent_pins: AbsentPins
 
 
+class Whole(Protocol):
+    """The running mirror as a whole, for the orders that no part can carry out."""
+
+    async def reload(self) -> Record:
+        """Read the configuration again, and apply it; returns Reloaded, Unusable or Refused."""
+
+    async def configuration(self) -> Configuration:
+        """Return the configuration in force."""
+
+    async def examine(self, status: Status) -> Examined:
+        """Return the findings about the mirror, which has this status; raises Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationParts:
     """The parts of a running mirror, or of a data folder opened for one order.
 
     `altered` is the content that was found damaged, and was discarded, when the folder was opened.
     `incoming` is the content that the order asks its command for, None without such a command.
-    `lists` are those of earlier orders.
+    `lists` are those of earlier orders. `whole` is the running mirror, None until it has started.
     """
 
     store: Store
@@ -67,12 +81,20 @@ class OperationParts:
     live: LiveParts | None = None
     incoming: AsyncIterator[Record] | None = None
     lists: KeptLists = field(default_factory=KeptLists)
+    whole: Whole | None = None
 
     def running(self, what: str) -> LiveParts:
         """Return the parts of a running mirror; raises Unavailable, which names `what` needs it."""
         if self.live is None:
             raise Unavailable(f"{what} needs a running mirror")
         return self.live
+
+
+def whole_of(parts: OperationParts, what: str) -> Whole:
+    """Return the running mirror as a whole; raises Unavailable, which names `what` needs it."""
+    if parts.whole is None:
+        raise Unavailable(f"{what} needs a running mirror")
+    return parts.whole
 
 
 def charged_for(view: View, digests: Iterable[Digest]) -> int:

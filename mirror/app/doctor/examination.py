@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from mirror.admin.messages import Status
+from mirror.admin.messages import Finding, OrderError, Status
 from mirror.app import preflight
 from mirror.app.doctor import machine, network, running
-from mirror.app.doctor.finding import Finding, fail, ok, warn
-from mirror.settings import ConfigurationError, Loaded
+from mirror.app.doctor.finding import fail, ok, warn
+from mirror.app.trial import Trial
+from mirror.settings import ConfigurationError, Loaded, Settings
 
 
-def examine(loaded: Loaded) -> Iterator[Finding]:
-    """Yield all findings. With faults that leave no settings, there is no more to check."""
+def examine(
+    loaded: Loaded,
+    status_of: Callable[[Path], Status | OrderError | None] = running.status_of,
+    tried: Callable[[Settings], list[Trial]] = network.tried,
+) -> Iterator[Finding]:
+    """Yield all findings. With faults that leave no settings, there is no more to check.
+
+    `status_of` returns the status of the mirror that runs on a data folder, `tried` the outcome of
+    a trial of all upstreams.
+    """
     settings = loaded.settings
     yield from _configuration(loaded)
     if settings is None:
         return
-    status = running.status_of(settings.data_dir.absolute())
+    status = status_of(settings.data_dir.absolute())
     used = status.disk.used if isinstance(status, Status) else None
     try:
         yield from machine.findings(settings, used)
     except (OSError, ConfigurationError) as error:
         yield fail("data folder", str(error), "make it readable for this user")
     yield from running.findings(settings, status)
-    yield from network.findings(settings)
+    yield from network.findings(settings, tried)
 
 
 def _configuration(loaded: Loaded) -> Iterator[Finding]:

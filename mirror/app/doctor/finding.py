@@ -1,21 +1,8 @@
-"""A finding of the doctor: one check, its state, and what to do about it."""
+"""The findings of the doctor's checks, by their state."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-State = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of a check, in words; `advice` says how it is mended, "" if it is `ok`."""
-
-    check: str
-    state: State
-    words: str
-    advice: str = ""
+from mirror.admin.messages import Finding
 
 
 def ok(check: str, words: str) -> Finding:

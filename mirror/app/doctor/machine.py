@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mirror.admin.messages import Finding
 from mirror.app.core import index_fault
-from mirror.app.doctor.finding import Finding, fail, ok, warn
+from mirror.app.doctor.finding import fail, ok, warn
 from mirror.app.max_size import in_bytes
 from mirror.settings import Settings
 from mirror.util.certificate_end import certificate_end

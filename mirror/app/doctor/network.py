@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from yarl import URL
 
+from mirror.admin.messages import Finding
 from mirror.app import preflight, trial
-from mirror.app.doctor.finding import Finding, fail, ok, warn
+from mirror.app.doctor.finding import fail, ok, warn
 from mirror.app.trial import Trial
 from mirror.app.upstream_plans import proxies
 from mirror.settings import ConfigurationError, Settings, Upstream
@@ -19,7 +20,14 @@ _SKEWED = 30.0  # seconds between the clocks
 _SHORT = 0.1  # of a limit
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def tried(settings: Settings) -> list[Trial]:
+    """Try all upstreams, for a command; raises ConfigurationError."""
+    return asyncio.run(trial.tried(settings))
+
+
+def findings(
+    settings: Settings, tried: Callable[[Settings], list[Trial]] = tried
+) -> Iterator[Finding]:
     """Yield the findings about the upstreams without faults in their configuration."""
     good = {
         name: each
@@ -29,7 +37,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     for name, each in good.items():
         yield from _proxy(name, each)
     try:
-        trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
+        trials = tried(settings.model_copy(update={"upstreams": good}))
     except ConfigurationError as error:
         yield fail("upstreams", str(error), "correct this key")
         return
@@ -46,26 +54,26 @@ def _proxy(name: str, upstream: Upstream) -> Iterator[Finding]:
         yield ok(f"proxy of {name}", f"{bare}, {source} proxy")
 
 
-def _upstream(tried: Trial, upstream: Upstream) -> Iterator[Finding]:
-    name = tried.upstream
-    words = f"{upstream.url}: {tried.words}"
-    if tried.fault:
+def _upstream(each: Trial, upstream: Upstream) -> Iterator[Finding]:
+    name = each.upstream
+    words = f"{upstream.url}: {each.words}"
+    if each.fault:
         advice = (
             "correct the login"
-            if tried.seconds is not None
+            if each.seconds is not None
             else "check that this machine can reach it"
         )
         yield fail(name, words, f"{advice}: `mirror check --online` tries it again")
-    elif (tried.seconds or 0) > _SLOW:
+    elif (each.seconds or 0) > _SLOW:
         yield warn(
             name, words, "pulls wait for it: check the network, the proxy and the name server"
         )
     else:
         yield ok(name, words)
-    if tried.head is not None:
-        yield _head(name, tried.head)
-    if tried.limit is not None and tried.limit.remaining <= _SHORT * tried.limit.limit:
-        left = f"{tried.limit.remaining} of {tried.limit.limit} pulls are left"
+    if each.head is not None:
+        yield _head(name, each.head)
+    if each.limit is not None and each.limit.remaining <= _SHORT * each.limit.limit:
+        left = f"{each.limit.remaining} of {each.limit.limit} pulls are left"
         advice = "give the mirror an account; `mirror budget` has the spenders"
         yield warn(f"limit of {name}", left, advice)
 

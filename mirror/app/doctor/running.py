@@ -9,9 +9,9 @@ from pathlib import Path
 
 import mirror
 from mirror.admin import client
-from mirror.admin.messages import OrderError, Status, StatusOrder
+from mirror.admin.messages import Finding, OrderError, Status, StatusOrder
 from mirror.admin.socket_path import SOCKET
-from mirror.app.doctor.finding import Finding, fail, ok, warn
+from mirror.app.doctor.finding import fail, ok, warn
 from mirror.app.doctor.listening import listening
 from mirror.app.listeners import addresses
 from mirror.settings import Settings

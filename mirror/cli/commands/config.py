@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from yarl import URL
-
-from mirror.app.upstream_plans import proxies
-from mirror.settings import (
-    ConfigurationError,
-    Settings,
-    display,
-    load_all,
-)
+from mirror.app.configuration import shown_rows
+from mirror.settings import ConfigurationError, display, load_all
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -30,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     loaded = load_all(file=options.config)
     if loaded.faults or loaded.settings is None:
         raise ConfigurationError(f"{loaded.faults[0]}; `mirror check` prints all faults")
-    rows = display.rows(loaded, loaded.settings, _proxies(loaded.settings))
+    rows = shown_rows(display.Origins(loaded.sources), loaded.settings)
     if options.json:
         objects = [{"key": row.key, "value": row.value, "from": row.place} for row in rows]
         print(json.dumps(objects, indent=2))
@@ -38,19 +30,3 @@ def run(options: argparse.Namespace) -> int:
         for line in display.text(rows):
             print(line)
     return 0
-
-
-def _proxies(settings: Settings) -> Mapping[str, str]:
-    """Return the environment's proxies that upstreams are reached through, without their logins.
-
-    Raises ConfigurationError.
-    """
-    found = {}
-    for name, upstream in settings.upstreams.items():
-        try:
-            proxy = proxies(upstream).of(URL(upstream.url))
-        except ConfigurationError as error:
-            raise ConfigurationError(f"upstreams.{name}.{error}") from None
-        if proxy is not None and upstream.proxy is None:
-            found[name] = str(proxy.with_user(None)).rstrip("/")
-    return found

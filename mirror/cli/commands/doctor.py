@@ -7,8 +7,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from mirror.admin.messages import Finding
 from mirror.app.doctor.examination import examine
-from mirror.app.doctor.finding import Finding
 from mirror.cli.orders import add_place
 from mirror.settings import load_all
 from mirror.util import logs

@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from pathlib import Path
 
 import mirror
 from mirror.app import deferred_signals, interpreter, preflight
@@ -21,6 +21,7 @@ from mirror.cli.key_flags import add_keys, given
 from mirror.client_config import clients
 from mirror.client_config.endpoint import ClientEndpoint
 from mirror.settings import ConfigurationError, Loaded, Settings, load_all
+from mirror.settings.sources import NOTHING, Sources
 from mirror.util import logs, system_trust
 from mirror.util.command_error import CommandError
 from mirror.util.log_writer import LogWriter
@@ -42,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
     os.umask(0o077)  # stored content may be private, and the index names the clients of pulls
     with logs.standard_error(settings.log_format) as log_writer:
         logs.set_up(settings.log_format, settings.log_level, log_writer)
-        _warn(loaded, settings)
+        preflight.warn(loaded, settings)
         interpreter.share()
         interpreter.give_back()
         try:
-            read = partial(_read_again, flags, options.config)
-            return asyncio.run(_serve_and_end(settings, log_writer, read))
+            read = partial(load_all, flags, options.config)
+            return asyncio.run(_serve_and_end(settings, log_writer, read, loaded.sources))
         except CommandError as error:
             if settings.log_format == "text":
                 raise
@@ -55,35 +56,31 @@ def run(options: argparse.Namespace) -> int:
             return FAILED
 
 
-def _warn(loaded: Loaded, settings: Settings) -> None:
-    for warning in (*loaded.overruled(), *preflight.warnings(settings)):
-        _log.warning("%s", warning)
-
-
-def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
-    """Read the configuration again, for a reload; raises ConfigurationError."""
-    loaded = load_all(flags, file)
-    settings = loaded.checked()
-    _warn(loaded, settings)
-    return settings
-
-
 async def _serve_and_end(
-    settings: Settings, log_writer: LogWriter, read: Callable[[], Settings]
+    settings: Settings, log_writer: LogWriter, read: Callable[[], Loaded], sources: Sources
 ) -> int:
     try:
-        return await serve(settings, log_writer, read)
+        return await serve(settings, log_writer, read, sources)
     finally:
         deferred_signals.ignore(asyncio.get_running_loop())
 
 
 async def serve(
-    settings: Settings, log_writer: LogWriter, read: Callable[[], Settings] | None = None
+    settings: Settings,
+    log_writer: LogWriter,
+    read: Callable[[], Loaded] | None = None,
+    sources: Sources = NOTHING,
 ) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings again."""
+    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings again.
+
+    `sources` are those of the settings.
+    """
     signals = Signals()
+    mirror_runs = running(
+        settings, log_writer=log_writer, hurry=signals.hurry, read=read, sources=sources
+    )
     try:
-        await _serve_until(signals, settings, log_writer, read)
+        await _serve_until(signals, settings, mirror_runs)
     except asyncio.CancelledError:  # SIGINT or SIGTERM cancelled the start
         if not signals.stop.is_set():
             raise
@@ -92,9 +89,9 @@ async def serve(
 
 
 async def _serve_until(
-    signals: Signals, settings: Settings, log_writer: LogWriter, read: Callable[[], Settings] | None
+    signals: Signals, settings: Settings, mirror_runs: AbstractAsyncContextManager[Daemon]
 ) -> None:
-    async with running(settings, log_writer=log_writer, hurry=signals.hurry, read=read) as daemon:
+    async with mirror_runs as daemon:
         signals.started()
         interpreter.settle()
         _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.root)

@@ -17,6 +17,7 @@ from mirror.console.api.endpoints import ENDPOINTS, Endpoint
 from mirror.console.api.openapi import description
 from mirror.console.api.query import invalid, single
 from mirror.console.orders import as_problem
+from mirror.console.origin import check_own
 from mirror.console.parts import ConsoleParts
 from mirror.console.problem import Problem, wrong_method
 from mirror.console.reply import ConsoleReply
@@ -57,6 +58,9 @@ class Api:
         endpoint, image = _endpoint(method, path.path.removeprefix(BASE))
         if endpoint.acts:
             return await self._act(request, path, viewer, endpoint, image)
+        if endpoint.guarded:
+            viewer.need_act(f"mirror {endpoint.path.strip('/')}")
+            check_own(request)
         values = single(read_query(path.query))
         order = endpoint.read(values, image)
         result = await self._parts.orders.see(order, viewer, endpoint.result)

@@ -9,8 +9,12 @@ from typing import Any
 from mirror.admin.messages import (
     BudgetOrder,
     Collected,
+    ConfigOrder,
+    Configuration,
+    DoctorOrder,
     DuOrder,
     ErrorsOrder,
+    Examined,
     Fetches,
     FetchesOrder,
     GcOrder,
@@ -24,6 +28,8 @@ from mirror.admin.messages import (
     RecentRequests,
     Refreshed,
     RefreshOrder,
+    Reloaded,
+    ReloadOrder,
     ShownImage,
     ShowOrder,
     Status,
@@ -56,6 +62,7 @@ class Endpoint:
     of the `body`; under other names where `names` has one, and with `defaults`. `result` is the
     order's last record; a `paged` one is a page of a list, with the name of its last row in
     `after` if there are more. A `stream` answers with all records of the order, one on each line.
+    A `guarded` one is for operators alone, and no link of another site leads to it.
     """
 
     method: str
@@ -68,6 +75,7 @@ class Endpoint:
     body: bool = False
     stream: bool = False
     paged: bool = False
+    guarded: bool = False
 
     @property
     def acts(self) -> bool:
@@ -132,6 +140,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         defaults={"limit": PAGE},
         paged=True,
     ),
+    Endpoint(
+        "GET", "/config", "The configuration in force", ConfigOrder, Configuration, guarded=True
+    ),
+    Endpoint(
+        "GET",
+        "/doctor",
+        "The findings about the mirror, with advice",
+        DoctorOrder,
+        Examined,
+        guarded=True,
+    ),
     Endpoint("GET", "/images/{image}", "An image or a repository", ShowOrder, ShownImage),
     Endpoint(
         "POST",
@@ -142,6 +161,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         names={"dry": "dry_run"},
         body=True,
         stream=True,
+    ),
+    Endpoint(
+        "POST",
+        "/reload",
+        "Read the configuration again, and apply it",
+        ReloadOrder,
+        Reloaded,
     ),
     Endpoint(
         "POST",

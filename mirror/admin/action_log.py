@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from mirror.admin.json_lines import record_line
-from mirror.admin.messages import Record, Work
-from mirror.console.viewers import Viewer
+from mirror.admin.messages import Look, Record, Work
 from mirror.util.plain_text import plain
 
 _log = logging.getLogger(__name__)
@@ -18,23 +17,25 @@ _SHOWN = 1000  # characters of an order, and of a result
 
 
 class LoggedAction:
-    """An order of a viewer, logged while the context lasts; `last` is its latest record.
+    """An order, logged while the context lasts; `last` is its latest record.
 
-    The order is the end of each line, and the result is JSON: no name in them can be taken for
-    another part of a line.
+    `by` is the sender, with a login; "" is the mirror's own user, by the control socket. The order
+    is the end of each line, and the result is JSON: no name in them can be taken for another part
+    of a line.
     """
 
-    def __init__(self, order: Work, viewer: Viewer) -> None:
+    def __init__(self, order: Work, by: str = "") -> None:
         self.last: Record | None = None
         self._order = plain(str(order), _SHOWN)
-        self._by = plain(f"{viewer.name} at {viewer.address}", _SHOWN)
+        self._by = plain(f"order of {by}" if by else "order", _SHOWN)
+        self._level = logging.DEBUG if isinstance(order, Look) else logging.INFO
         self._begun = time.monotonic()
 
     def __repr__(self) -> str:
         return f"<LoggedAction: {self._order}>"
 
     def __enter__(self) -> Self:
-        _log.info("order of %s: %s", self._by, self._order)
+        _log.log(self._level, "%s: %s", self._by, self._order)
         return self
 
     def __exit__(
@@ -44,8 +45,9 @@ class LoggedAction:
         traceback: TracebackType | None,
     ) -> None:
         seconds = time.monotonic() - self._begun
-        _log.info(
-            "order of %s ended after %.3f s, %s: %s",
+        _log.log(
+            self._level,
+            "%s ended after %.3f s, %s: %s",
             self._by,
             seconds,
             self._end(kind),
