@@ -58,12 +58,14 @@ class LogWriter:
 
     def add(self, line: str, *, urgent: bool = False) -> None:
         """Add a line, with its line end; an urgent one is written at once."""
+        most = _MOST + _SPARE if urgent else _MOST
         with self.lock:
-            if self._waiting + len(line) > _MOST + _SPARE * urgent:
+            if self._waiting + len(line) > most:
                 self.dropped += 1
                 self._untold += 1
             else:
-                self._tell()
+                if self._untold:
+                    self._tell()
                 self._append(line)
         if urgent:
             self._urgent.set()
@@ -78,9 +80,8 @@ class LogWriter:
 
     def _tell(self) -> None:
         """Add a notice of dropped lines, in their place."""
-        if self._untold:
-            self._append(self._notice(self._untold))
-            self._untold = 0
+        self._append(self._notice(self._untold))
+        self._untold = 0
 
     def _run(self) -> None:
         while not self._ending:
@@ -107,7 +108,7 @@ class LogWriter:
         lines: list[str] = []
         size = 0
         with self.lock:
-            if not self._lines:
+            if self._untold and not self._lines:
                 self._tell()
             while self._lines and size < _AT_ONCE:
                 lines.append(self._lines.popleft())

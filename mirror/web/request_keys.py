@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # a reply reads these keys
     from mirror.web.reply import Reply
 
 REQUEST_ID = web.RequestKey("request_id", str)
-TRACEPARENT = web.RequestKey("traceparent", str)  # if its client sent a valid one
+TRACEPARENT = web.RequestKey("traceparent", str)  # "" unless its client sent a valid one
 ROUTE: web.RequestKey[Route] = web.RequestKey("route")  # unless its path is not served
 IDENTITY = web.RequestKey("identity", ClientIdentity)  # once it is authenticated, or anonymous
 BEING_SENT: web.RequestKey[Reply] = web.RequestKey("being_sent")  # once its head is written

@@ -104,8 +104,8 @@ class Server:
         """Answer one request; every failure is answered with an error document."""
         self._connections.busy(request)
         request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
-        if trace.HEADER in request.headers:
-            request[TRACEPARENT] = trace.take(request.headers.getall(trace.HEADER))
+        traces = request.headers.getall(trace.HEADER, ())
+        request[TRACEPARENT] = trace.take(traces) if traces else ""
         try:
             return await self._answer(request)
         except RegistryError as error:
@@ -205,7 +205,8 @@ class Server:
             connections.rest(request)
             self._metrics.add("other", Outcome.ERROR, 0, seconds)
             return
-        line = line_of(request, reply, seconds)
+        route = request.get(ROUTE)
+        line = line_of(request, route, reply, seconds)
         self._log.add(line)
         if reply.broken == CUT:  # its connection is closed
             what = f"{line.method} {line.target}"
@@ -214,7 +215,6 @@ class Server:
             connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.add(line.kind, reply.outcome, sent, seconds)
-        route = request.get(ROUTE)
         if isinstance(route, RepositoryPath):
             self._figures.add(route, line, reply)
 

@@ -14,8 +14,8 @@ from aiohttp import hdrs, web
 from mirror.util.log_writer import LogWriter
 from mirror.util.logs import Format
 from mirror.web.reply import Reply
-from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE, TRACEPARENT
-from mirror.web.router import RepositoryPath
+from mirror.web.request_keys import IDENTITY, REQUEST_ID, TRACEPARENT
+from mirror.web.router import RepositoryPath, Route
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
 _SHOWN = 512  # characters of a client's text that a line repeats
@@ -68,8 +68,9 @@ class Line(NamedTuple):
         """Render as `key=value`; values that are not plain are quoted."""
         traced = f" traceparent={self.traceparent}" if self.traceparent else ""
         error = f" error={_quoted(self.cause)}" if self.cause else ""
+        second, thousandth = divmod(int(self.at * 1000), 1000)
         return (
-            f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
+            f"{_time(second)}.{thousandth:03d}Z client={self.client} "
             f"user={self.user} method={self.method} target={_quoted(self.target)} "
             f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
             f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
@@ -92,25 +93,26 @@ class AccessLog:
         self._log_writer.add(self._render(line))
 
 
-def line_of(request: web.BaseRequest, reply: Reply, seconds: float) -> Line:
+def line_of(request: web.BaseRequest, route: Route | None, reply: Reply, seconds: float) -> Line:
     """Return the record of a request and its reply."""
-    identity, route = request.get(IDENTITY), request.get(ROUTE)
-    return Line(
-        at=time.time(),
-        client=request.remote or "-",
-        user=(identity.name if identity else None) or "-",
-        method=request.method,
-        target=_cut(request.raw_path),
-        status=reply.status,
-        sent=reply.sent,
-        seconds=seconds,
-        outcome=reply.outcome or "own",
-        kind="other" if route is None else route.kind,
-        repository=str(route.repository) if isinstance(route, RepositoryPath) else "-",
-        agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
-        cause=_cut(reply.cause or reply.broken),
-        request=request.get(REQUEST_ID, "-"),
-        traceparent=request.get(TRACEPARENT, ""),
+    identity = request.get(IDENTITY)
+    cause = reply.cause or reply.broken
+    return Line(  # by position: by name it takes 0.3 µs more
+        time.time(),
+        request.remote or "-",
+        (identity.name if identity is not None else None) or "-",
+        request.method,
+        _cut(request.raw_path),
+        reply.status,
+        reply.sent,
+        seconds,
+        reply.outcome or "own",
+        "other" if route is None else route.kind,
+        str(route.repository) if isinstance(route, RepositoryPath) else "-",
+        _cut(request.headers.get(hdrs.USER_AGENT, "-")),
+        _cut(cause) if cause else "",
+        request.get(REQUEST_ID, "-"),
+        request.get(TRACEPARENT, ""),
     )
 
 
