@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from mirror.image_lists.env_file import WithEnvFile
 from mirror.image_lists.found import ImageList, UnreadableList
 from mirror.image_lists.reader import MOST_BYTES, read_images
 from mirror.util.permissions import explain_unreadable
 
 
 def read_file(file: Path, environment: Mapping[str, str]) -> ImageList:
-    """Find the images that a file names; raises UnreadableList."""
+    """Find the images that a file names; raises UnreadableList.
+
+    A compose file takes variables from the `.env` beside it, too.
+    """
     try:
         with file.open("rb") as stream:
-            return read_stream(stream, environment)
+            return read_stream(stream, WithEnvFile(environment, file.parent))
     except OSError as error:
         raise UnreadableList(f"cannot be read: {explain_unreadable(error)}") from None
 
