@@ -19,7 +19,7 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n 4 --dist worksteal
 
 test-long: $(READY)  ## run the tests that draw examples, with many more of them (hours)
 	@$(BIN)/pytest $$(grep -rl 'from hypothesis' tests --include 'test_*.py') \

@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
         name = ".".join(map(str, found))
         _say(f"Python {name}")
         command = [str(environment(found, python)), "-m", "pytest", *(words or ["tests"]), *apart]
-        command += ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
+        command += ["-n", "4", "--dist", "worksteal"]
         outcomes[name] = subprocess.run(command, cwd=_PROJECT, check=False).returncode
     for name, code in outcomes.items():
         _say(f"Python {name}: {'passed' if code == 0 else 'FAILED'}")
