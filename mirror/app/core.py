@@ -117,7 +117,14 @@ async def _opened(
 ) -> AsyncIterator[Store]:
     max_size = in_bytes(settings.max_size, folder)
     opened_with = max_size if evicts else sys.maxsize
-    store = await open_store(folder, opened_with, open_filesystem, open_sqlite, spares=spares)
+    store = await open_store(
+        folder,
+        opened_with,
+        open_filesystem,
+        open_sqlite,
+        max_pinned=settings.max_pinned.fraction,
+        spares=spares,
+    )
     try:
         if not evicts:
             store.bound_by(max_size)

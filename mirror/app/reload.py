@@ -187,7 +187,7 @@ class Reloader:
         parts, settings = self._parts, made.settings
         parts.core.budget.change(budget_policies(settings))
         parts.core.budget.ledger.ledger_keep = settings.ledger_keep
-        parts.core.store.change_max_size(made.max_size)
+        parts.core.store.change_max_size(made.max_size, settings.max_pinned.fraction)
         parts.limit_poller.limit_check = settings.limit_check
         parts.content.fetches.change(
             abandon_after=settings.abandon_after, max_fetches=settings.max_fetches

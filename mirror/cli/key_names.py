@@ -11,8 +11,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "shutdown_grace",
     ),
     "content": (
-        *("data_dir", "max_size", "memory_cache", "tag_ttl", "tag_refresh_ahead"),
-        *("missing_ttl", "stale_after", "max_fetches", "abandon_after"),
+        *("data_dir", "max_size", "max_pinned", "memory_cache", "tag_ttl"),
+        *("tag_refresh_ahead", "missing_ttl", "stale_after", "max_fetches", "abandon_after"),
     ),
     "upstreams": (
         "default_upstream",

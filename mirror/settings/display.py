@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from mirror.identity.share import Share
 from mirror.settings.keys import Settings
-from mirror.settings.measures import Bound, written_duration, written_size
+from mirror.settings.measures import Bound, PinnedPart, written_duration, written_size
 from mirror.settings.sources import Sources
 from mirror.settings.values import Address, Form
 
@@ -76,7 +76,7 @@ def plain(value: object, form: str = "") -> Plain:
     match value:
         case SecretStr():
             return _hidden(value.get_secret_value())
-        case Bound() | Share():
+        case Bound() | PinnedPart() | Share():
             return _part(value)
         case Address() | Path():
             return str(value)
@@ -89,8 +89,8 @@ def plain(value: object, form: str = "") -> Plain:
     raise TypeError(type(value))
 
 
-def _part(value: Bound | Share) -> Plain:
-    if value.percent:
+def _part(value: Bound | PinnedPart | Share) -> Plain:
+    if isinstance(value, PinnedPart) or value.percent:
         return f"{value.percent:g}%"
     return written_size(value.bytes) if isinstance(value, Bound) else value.pulls
 

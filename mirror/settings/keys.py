@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mirror.identity.client import is_client_name
 from mirror.oci.names import HUB
 from mirror.settings.client import Client
-from mirror.settings.measures import Bound, MaxSize, Patience, Seconds, Size
+from mirror.settings.measures import Bound, MaxPinned, MaxSize, Patience, PinnedPart, Seconds, Size
 from mirror.settings.schedule import Schedule
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     max_size: MaxSize = Field(
         Bound(50 * 1024**3),
         description="Bytes stored at most: blobs, partial downloads, and the index.",
+    )
+    max_pinned: MaxPinned = Field(
+        PinnedPart(50), description="The part of max_size that pinned images may take."
     )
     tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
     tag_refresh_ahead: Seconds = Field(

@@ -1,4 +1,4 @@
-"""Measures in settings: sizes and durations with units, and the bound on stored data."""
+"""Measures in settings: sizes and durations with units, and the bounds on stored data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _LARGEST = 2**63 - 1  # bytes; no file system holds more, and SQLite counts no f
 _SIZE = re.compile(r"\d{1,20}(?:\.\d{1,20})? ?(?:([kmgtpe]i)|[a-z]*)", re.ASCII | re.IGNORECASE)
 _SIZES = {"TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 _SIZES |= {"TB": 1000**4, "GB": 1000**3, "MB": 1000**2, "kB": 1000}
+_MOST_PINNED = 90  # per cent; the rest is for pulled content
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PART = r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|min|m|h|d|w)"
 _DURATION = re.compile(rf"{_PART}(?: ?{_PART})*", re.ASCII)
@@ -111,6 +112,31 @@ class Bound:
         return human(self.bytes) if self.bytes else f"{self.percent:g}%"
 
 
+@dataclass(frozen=True, slots=True)
+class PinnedPart:
+    """A part of `max_size`, in per cent."""
+
+    percent: float
+
+    @property
+    def fraction(self) -> float:
+        """The part as a number from 0 to 1."""
+        return self.percent / 100
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%"
+
+
+def _part(value: object) -> PinnedPart:
+    if isinstance(value, PinnedPart):
+        return value
+    text = str(value).strip()
+    percent = _number(text.removesuffix("%").rstrip()) if text.endswith("%") else 0.0
+    if not 1 <= percent <= _MOST_PINNED:
+        raise ValueError(f'expected a part of max_size, from "1%" to "{_MOST_PINNED}%"')
+    return PinnedPart(percent)
+
+
 def _bound(value: object) -> Bound:
     if isinstance(value, Bound):
         return value
@@ -134,3 +160,4 @@ Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
 Patience = Annotated[Seconds, Field(gt=0)]  # with 0, every request would fail
 MaxSize = Annotated[Bound, NoDecode, BeforeValidator(_bound), Form("SIZE|PERCENT")]
+MaxPinned = Annotated[PinnedPart, NoDecode, BeforeValidator(_part), Form("PERCENT")]

@@ -23,7 +23,7 @@ MOST_PINS = 1000
 # Digests of one image: each takes a microsecond of the event loop when the image is pinned, or its
 # tag moves. The largest honest image has some thousands.
 _MOST_NEEDED = 16_384
-_SHARE = 2  # pinned content may take one part of two of `max_size`
+HALF = 0.5
 
 
 class TooManyPins(Exception):
@@ -53,13 +53,20 @@ class _Content:
 class Pins:
     """The pinned images of a store. `clock` is the wall clock, in seconds.
 
+    `max_pinned` is the part of `max_size` that they may take, from 0 to 1; `resize` applies it.
+
     The content of each is known all the time: an eviction looks nothing up. It changes if the image
     is pinned or unpinned, its tag moves, or one of its manifests arrives.
     """
 
     def __init__(
-        self, index: PinMetadata, catalog: Catalog, clock: Callable[[], float] = time.time
+        self,
+        index: PinMetadata,
+        catalog: Catalog,
+        max_pinned: float = HALF,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self.max_pinned = max_pinned
         self._index = index
         self._catalog = catalog
         self._clock = clock
@@ -112,7 +119,8 @@ class Pins:
         if taken + more > most:
             raise TooManyPins(
                 f"it takes {human(more)} more, and pinned images take {human(taken)} of the "
-                f"{human(most)} that they may: half of max_size"
+                f"{human(most)} that they may: {self.max_pinned * 100:g}% of max_size, by the key "
+                "max_pinned"
             )
 
     def unpin(self, image: ImageName) -> bool:
@@ -194,7 +202,7 @@ class Pins:
     def resize(self, max_size: int) -> None:
         """Take up another `max_size`, in bytes: pinned content beyond its share may be evicted."""
         before = self._catalog.pinned_bytes
-        self._catalog.bound_pinned(max_size // _SHARE)
+        self._catalog.bound_pinned(int(max_size * self.max_pinned))
         if self._catalog.pinned_bytes < before:
             most = human(self._catalog.most_pinned)
             _log.warning("pinned images take more than %s: the rest may be evicted", most)

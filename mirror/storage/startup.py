@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from mirror.storage.metadata.protocol import (
     MetadataStore,
 )
 from mirror.storage.metadata.rows import BlobRow
+from mirror.storage.pins import HALF
 from mirror.storage.quarantine import Suspect
 from mirror.storage.store import Store
 from mirror.util import permissions
@@ -45,13 +46,15 @@ BlobOpener = Callable[[Path, DiskThreads], BlobStore]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The content of the data folder, and the blobs in it that were found altered."""
+    """The content of the data folder, its bound for pins, and the blobs found altered."""
 
     folder: DataFolder
     blobs: BlobStore
     threads: DiskThreads
     recovered: Recovered
-    altered: dict[Digest, int | None]  # by size in bytes; None where the file stays
+    max_pinned: float
+    # By size in bytes; None where the file stays.
+    altered: dict[Digest, int | None] = field(default_factory=dict)
 
 
 async def open_store(
@@ -60,9 +63,12 @@ async def open_store(
     open_blobs: BlobOpener,
     open_index: MetadataOpener,
     *,
+    max_pinned: float = HALF,
     spares: bool = False,
 ) -> Store:
     """Open the data folder and repair its index; raises StoreError.
+
+    Pinned images may take `max_pinned` of `max_size`, from 0 to 1.
 
     A blob without a row is adopted without links, and hashed before it is served. A row without a
     blob is deleted. A blob with another size than its row is quarantined, unless the start
@@ -77,7 +83,7 @@ async def open_store(
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             recovered = await _in_full(threads, blobs.recover())
-            found = _Found(folder, blobs, threads, recovered, {})
+            found = _Found(folder, blobs, threads, recovered, max_pinned)
             return await _open(found, max_size, open_index, spares=spares)
     except BaseException as error:
         folder.release()
@@ -131,7 +137,9 @@ async def _repaired(found: _Found, index: MetadataStore, max_size: int, *, spare
     catalog = await _known(found, index, rows, spares=spares)
     adopted = await _adopt(index, catalog, found.recovered.blobs)
     await _relate(index, catalog)
-    store = Store(found.folder, found.blobs, found.threads, index, catalog, max_size)
+    store = Store(
+        found.folder, found.blobs, found.threads, index, catalog, max_size, found.max_pinned
+    )
     store.altered = [*found.altered]
     _account(found, store)
     await store.pins.load()

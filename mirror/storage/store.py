@@ -22,7 +22,7 @@ from mirror.storage.graph import Differences, differences
 from mirror.storage.maintenance import Maintenance
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.partial_lease import PartialLease
-from mirror.storage.pins import Pins
+from mirror.storage.pins import HALF, Pins
 from mirror.storage.quota import Quota
 from mirror.storage.space import Taken
 from mirror.storage.stored_blob import Hold, StoredBlob
@@ -38,6 +38,8 @@ _LAST_WORDS = 3.0  # seconds of a stop in which proven content may still be publ
 class Store:
     """All stored content. `max_size` bounds files, partials, reserved room and index, in bytes.
 
+    Pinned images may take `max_pinned` of it, from 0 to 1.
+
     Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
     every moment. Other rooms use the methods of this class, its `index`, its `pins`, and the
     queries of its `catalog`, which only this class changes. `accounting`, `quota` and `blobs` are
@@ -52,13 +54,14 @@ class Store:
         index: MetadataStore,
         catalog: Catalog,
         max_size: int,
+        max_pinned: float = HALF,
     ) -> None:
         self.root = folder.root
         self.blobs = blobs
         self.index = index
         self.catalog = catalog
         self.accounting = Accounting(index, catalog, max_size)
-        self.pins = Pins(index, catalog)
+        self.pins = Pins(index, catalog, max_pinned)
         self.pins.resize(max_size)
         self.quota = Quota(self.accounting, blobs)
         self.failures = 0
@@ -130,9 +133,10 @@ class Store:
         """Whether `size` more bytes fit, if everything that can be evicted is evicted."""
         return self.quota.fits(size)
 
-    def change_max_size(self, max_size: int) -> None:
-        """Change the bound; `trim` then enforces a lower one."""
+    def change_max_size(self, max_size: int, max_pinned: float | None = None) -> None:
+        """Change the bound, and its part for pinned images; `trim` then enforces a lower one."""
         self.accounting.change(max_size)
+        self.pins.max_pinned = self.pins.max_pinned if max_pinned is None else max_pinned
         self.pins.resize(max_size)
 
     # Upkeep

@@ -172,6 +172,24 @@ async def test_an_image_that_does_not_fit_beside_the_pinned_ones_is_refused(
         assert (await pinned(folder, "nginx")).limit == 4 * MEBIBYTE
 
 
+async def test_the_part_for_pins_is_a_key_that_a_start_applies_before_it_evicts(
+    hub: Hub, run: Run, folder: Path, image: Image
+) -> None:
+    async with run(max_size=8 * MEBIBYTE, max_pinned="75%") as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        await pull_many(hub, mirror, range(7, 8))
+        result = await pinned(folder, "nginx", "i7")
+        assert [each.refused for each in result.images] == [None, None]
+        assert result.limit == 6 * MEBIBYTE
+    async with run(max_size=8 * MEBIBYTE, max_pinned="75%") as mirror:
+        await pull_many(hub, mirror, range(8, 12))
+        assert mirror.stored.evicted
+        assert (await pinned(folder, "nginx", "i7")).used == result.used
+        hub.journal.clear()
+        await mirror.pull("library/nginx", "latest", image)
+        assert not hub.pulls
+
+
 async def test_a_lost_index_says_that_nothing_is_pinned_any_more(
     run: Run, folder: Path, image: Image, caplog: pytest.LogCaptureFixture
 ) -> None:

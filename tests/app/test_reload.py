@@ -248,6 +248,18 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
         assert stored.used <= stored.max_size == 64 * 1024**2
 
 
+async def test_another_part_for_pins_holds_at_once(
+    changing: Changing, hub: Hub, image: Image
+) -> None:
+    changing.keys["max_size"] = "100MiB"
+    async with changing.running() as mirror:
+        catalog = mirror.daemon.store.catalog
+        assert catalog.most_pinned == 50 * 1024**2
+        changing.keys["max_pinned"] = "25%"
+        assert (await reload(mirror)).changed == ("max_pinned",)
+        assert catalog.most_pinned == 25 * 1024**2
+
+
 async def test_content_of_an_account_stays_private_when_the_account_is_removed(
     changing: Changing, hub: Hub
 ) -> None:

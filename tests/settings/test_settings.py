@@ -11,7 +11,7 @@ import pytest
 from mirror.app.upstream_plans import password_of
 from mirror.identity.share import Share
 from mirror.settings import ConfigurationError, Settings, load, measures
-from mirror.settings.measures import Bound
+from mirror.settings.measures import Bound, PinnedPart
 
 WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as written, as read
@@ -25,6 +25,7 @@ VALUES = {  # for each key a value that is not the default: as written, as read
     "client_ca": ("/etc/mirror/clients.pem", Path("/etc/mirror/clients.pem")),
     "data_dir": ("/srv/mirror", Path("/srv/mirror")),
     "max_size": ("800MB", Bound(800_000_000)),
+    "max_pinned": ("25%", PinnedPart(25)),
     "tag_ttl": ("2.5", 2.5),
     "tag_refresh_ahead": ("5m", 300),
     "missing_ttl": ("0", 0),
@@ -657,6 +658,13 @@ def test_a_max_size_that_holds_no_image_is_refused(
     monkeypatch.setattr(measures, "SMALLEST", 64 * 1024**2)
     with pytest.raises(ConfigurationError, match=r'at least 64.0 MiB, or a part .* "80%"'):
         load({"max_size": text})
+
+
+@pytest.mark.parametrize("text", ["0%", "91%", "-5%", "nan%", "%", "50", "1GiB", 0.5, True])
+def test_a_part_for_pins_is_refused_unless_it_leaves_room_for_pulls(text: object) -> None:
+    expected = r'max_pinned is .*: expected a part of max_size, from "1%" to "90%"'
+    with pytest.raises(ConfigurationError, match=expected):
+        load({"max_pinned": text})
 
 
 def test_a_part_of_a_small_file_system_is_refused_by_its_size(

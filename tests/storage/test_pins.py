@@ -193,7 +193,9 @@ def test_content_of_two_pinned_images_stays_until_both_are_unpinned(stored: Stor
 async def test_an_image_that_does_not_fit_is_refused_with_figures(stored: Stored) -> None:
     stored.pins.resize(5 * BLOCK)
     with pytest.raises(
-        TooManyPins, match=r"12\.0 KiB more, and pinned images take 0 bytes of the 10\.0 KiB"
+        TooManyPins,
+        match=r"12\.0 KiB more, and pinned images take 0 bytes of the 10\.0 KiB that they may: "
+        "50% of max_size, by the key max_pinned",
     ):
         stored.pins.pin(ONE, digest("image"))
     assert not stored.pins.images
