@@ -60,9 +60,10 @@ def _add(group: argparse._ArgumentGroup, name: str, *, shown: bool) -> None:
 
 def _about(field: FieldInfo, form: str) -> str:
     """Return the description of a key as argparse has its help, with the default."""
-    about = (field.description or "").rstrip(".").replace("%", "%%")
+    about = (field.description or "").rstrip(".")
     default = _shown(field.default, form)
-    return f"{about[:1].lower()}{about[1:]}{f' (default: {default})' if default else ''}"
+    said = f"{about[:1].lower()}{about[1:]}{f' (default: {default})' if default else ''}"
+    return said.replace("%", "%%")
 
 
 def _is_form(value: object) -> bool:
