@@ -241,6 +241,9 @@ def _tell(name: str, last: Record | None) -> None:
     stored, cost = len(last.images) - len(failed), human(last.bytes)
     took = duration(last.seconds)
     _log.log(level, words, name, stored, len(last.images), last.pulls, cost, took)
+    for left in last.pulls_left:
+        kept = "" if last.leave is None else f"; {last.leave} are to be left"
+        _log.info("schedule %s: %s has %d pulls left%s", name, left.upstream, left.pulls, kept)
     for each in failed[:_TOLD]:
         _log.warning("schedule %s: %s failed: %s", name, each.image, each.failure)
     if len(failed) > _TOLD:

@@ -162,6 +162,7 @@ async def test_pulls_are_left_as_the_schedule_says(
     async with run(clock=clock, schedules=schedules) as mirror:
         go_to(mirror, clock)
         await until(lambda: "3 are to be left" in log.text)
+        await until(lambda: "docker.io has 3 pulls left; 3 are to be left" in log.text)
     assert hub.pulls == 0
 
 

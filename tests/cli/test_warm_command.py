@@ -85,6 +85,15 @@ async def test_a_dry_run_prints_the_cost(mirror: Mirror, image: Image, folder: P
     assert not mirror.stored.digests
 
 
+async def test_the_pulls_that_are_left_are_said_at_the_end(
+    hub: Hub, mirror: Mirror, image: Image, folder: Path
+) -> None:
+    hub.terms.limit = 20
+    ended = await warm(folder, "nginx", "--leave", "5")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1] == "docker.io has 19 pulls left; 5 are to be left"
+
+
 async def test_without_a_mirror_it_says_so_in_one_line(run: Run, folder: Path) -> None:
     async with run():
         pass

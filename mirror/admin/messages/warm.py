@@ -109,8 +109,19 @@ class WarmedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PullsLeft:
+    """The pulls that are left of an upstream's limit after a run."""
+
+    upstream: str
+    pulls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warmed:
-    """The result: all images in their order, and the sums of their costs."""
+    """The result: all images in their order, and the sums of their costs.
+
+    `leave` is that of the order; `pulls_left` has the upstreams of its images that have a limit.
+    """
 
     images: tuple[WarmedImage, ...]
     platforms: tuple[str, ...]
@@ -121,4 +132,6 @@ class Warmed:
     unknown: bool
     seconds: float
     dry: bool
+    leave: int | None = None
+    pulls_left: tuple[PullsLeft, ...] = ()
     kind: Literal["warmed"] = "warmed"

@@ -10,6 +10,7 @@ from mirror.access.authorizer import Authorizer
 from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.messages import Configuration, Examined, Record, Status, Unavailable
 from mirror.admin.operations.kept import KeptLists
+from mirror.admin.operations.warm_pulls import WarmPulls
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -33,8 +34,8 @@ class LiveParts:
 
     `connections` returns the number of clients' connections, `certificate_end` the time at which
     the mirror's certificate ends, in epoch seconds; None without one. `warm_places` are for the
-    blobs that all runs of `warm` fetch at a time, `absent_pins` the pinned tags that upstream does
-    not have any more.
+    blobs that all runs of `warm` fetch at a time, `warm_pulls` are their pulls, `absent_pins` the
+    pinned tags that upstream does not have any more.
     """
 
     fetches: FetchPool
@@ -46,6 +47,7 @@ class LiveParts:
     blobs: BlobService
     warm_figures: WarmFigures
     warm_places: FairSemaphore
+    warm_pulls: WarmPulls
     absent_pins: AbsentPins
 
 

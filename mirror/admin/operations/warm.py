@@ -14,6 +14,7 @@ from typing import Literal
 from mirror.admin.messages import OrderError, Record
 from mirror.admin.messages.warm import (
     ImageFor,
+    PullsLeft,
     Warmed,
     WarmedImage,
     WarmOrder,
@@ -23,8 +24,9 @@ from mirror.admin.messages.warm import (
 from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_cost import ImageCost
-from mirror.admin.operations.warm_image import ImageWarming, PullsToLeave, Room
+from mirror.admin.operations.warm_image import ImageWarming, Room
 from mirror.admin.operations.warm_platforms import requested_platforms
+from mirror.admin.operations.warm_pulls import ImagePulls
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -60,9 +62,10 @@ async def warm(parts: OperationParts, order: WarmOrder) -> AsyncGenerator[Record
         raise OrderError(f"{_MOST_RUNS} runs of warm are under way: expected fewer")
     live.warm_figures.running += 1  # at once: other orders begin while this one is read
     try:
-        async with aclosing(_carried_out(parts, live, order)) as records:
-            async for record in records:
-                yield record
+        with live.warm_pulls.run(None if order.dry else order.leave):
+            async with aclosing(_carried_out(parts, live, order)) as records:
+                async for record in records:
+                    yield record
     finally:
         live.warm_figures.running -= 1
 
@@ -120,19 +123,22 @@ class _Run:
         self._live = live
         self._dry = order.dry
         self._insist = insist
-        self._left = PullsToLeave(parts.budget, order.leave)
+        self._leave = order.leave
         self._room = Room(parts.store)
         live.warm_places.change(max(1, min(_MOST_BLOBS, live.fetches.max_fetches // 4)))
+        self._upstreams: dict[str, None] = {}
         self._waiting: deque[tuple[int, _Wanted]] = deque()
         self._running: dict[int, ImageWarming] = {}
         self._done: dict[int, WarmedImage] = {}
         self._untold: deque[WarmedImage] = deque()
         self._sums = Counter[str]()  # of the images that are done
         self._counted: dict[Digest, int] = {}  # content that an image of a dry run costs
+        self._planned = Counter[str]()  # pulls of a dry run, by upstream
 
     async def all(self, wanted: list[_Wanted]) -> AsyncGenerator[Record, None]:
         """Bring all images, a few at a time; yields each image that ends, and progress."""
         self._waiting.extend(enumerate(wanted))
+        self._upstreams = dict.fromkeys(name.repository.upstream for name, *_ in wanted)
         if not self._dry:
             await self._keep([name for name, *_ in wanted])
         workers = [asyncio.create_task(self._work()) for _ in range(min(_IMAGES, len(wanted)))]
@@ -179,7 +185,7 @@ class _Run:
             name,
             platforms,
             insist=self._insist or own,
-            left=self._left,
+            allowed=ImagePulls(self._live.warm_pulls, name.repository.upstream, self._leave),
             room=self._room,
         )
         try:
@@ -209,6 +215,8 @@ class _Run:
             insist=self._insist or own,
             room=self._room,
             counted=self._counted,
+            planned=self._planned,
+            leave=self._leave,
         )
         failure = await _failure(name, cost.run())
         chosen = tuple(dict.fromkeys(cost.chosen))
@@ -244,7 +252,13 @@ class _Run:
             unknown=any(each.unknown for each in images),
             seconds=round(seconds, 3),
             dry=self._dry,
+            leave=self._leave,
+            pulls_left=self._pulls_left(),
         )
+
+    def _pulls_left(self) -> tuple[PullsLeft, ...]:
+        left = ((each, self._live.warm_pulls.left(each)) for each in self._upstreams)
+        return tuple(PullsLeft(each, pulls) for each, pulls in left if pulls is not None)
 
 
 async def _failure(name: ImageName, work: Coroutine[None, None, None]) -> str | None:

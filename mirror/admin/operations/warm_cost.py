@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from mirror.admin.operations.parts import LiveParts, OperationParts
@@ -19,7 +20,8 @@ from mirror.storage.errors import Unavailable
 class ImageCost:
     """The cost of an image, as far as stored manifests and HEADs tell.
 
-    `counted` has the content that other images of the run cost already.
+    `counted` has the content that other images of the run cost already, `planned` their pulls by
+    upstream; `leave` is that of the order.
     """
 
     parts: OperationParts
@@ -29,6 +31,8 @@ class ImageCost:
     insist: bool
     room: Room
     counted: dict[Digest, int]
+    planned: Counter[str]
+    leave: int | None
     digest: Digest | None = None
     pulls: int = 0
     unknown: bool = False
@@ -44,7 +48,16 @@ class ImageCost:
             raise NotWarmed("upstream has no such image")
         self.digest = hint.digest
         await self._manifest(hint.digest, hint.media_type)
+        self._plan_pulls()
         self._blobs(self._bounds.blobs)
+
+    def _plan_pulls(self) -> None:
+        upstream, pulls, self.pulls = self.name.repository.upstream, self.pulls, 0
+        if pulls:
+            own = -self.planned[upstream]  # those of other images
+            self.live.warm_pulls.check(upstream, pulls, self.leave, own=own)
+        self.planned[upstream] += pulls
+        self.pulls = pulls
 
     async def _manifest(self, digest: Digest | None, media_type: str, depth: int = 1) -> None:
         body = None if digest is None else await self._stored(digest)

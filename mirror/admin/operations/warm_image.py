@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,7 +18,7 @@ from mirror.admin.operations.warm_documents import (
     read_blobs,
     read_children,
 )
-from mirror.budget.budget import Budget
+from mirror.admin.operations.warm_pulls import ImagePulls
 from mirror.content.blobs.followers import FetchedBody
 from mirror.content.manifests.result import ManifestResult
 from mirror.content.outcome import STALE_TEXTS, Outcome
@@ -40,38 +38,6 @@ from mirror.util.units import human
 
 # The mirror asks for itself: it may read what its account may, within the rules of the upstream.
 _ITSELF = ClientIdentity(MIRROR_ITSELF, name=MIRROR_ITSELF)
-
-
-class PullsToLeave:
-    """Spends no pull that would leave fewer than `leave` of an upstream's limit; None spends all.
-
-    The pulls of one run go one after the other then: their answers tell how many are left.
-    """
-
-    def __init__(self, budget: Budget, leave: int | None) -> None:
-        self._budget = budget
-        self._leave = leave
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    @property
-    def all_may_go(self) -> bool:
-        """Whether no pull is left on purpose."""
-        return self._leave is None
-
-    @asynccontextmanager
-    async def spending(self, upstream: str, pulls: int) -> AsyncIterator[None]:
-        """Allow a request that costs up to so many pulls; raises NotWarmed."""
-        if self._leave is None:
-            yield
-            return
-        async with self._turns[upstream]:
-            left = self._budget.present(upstream).window.left(self._budget.now())
-            if left is not None and left - pulls < self._leave:
-                raise NotWarmed(
-                    f"{left} pulls of {upstream} are left, and it needs {pulls}: "
-                    f"{self._leave} are to be left"
-                )
-            yield
 
 
 class Room:
@@ -118,7 +84,7 @@ class ImageWarming:
     name: ImageName
     platforms: tuple[Platform, ...]
     insist: bool  # on each platform: they were given
-    left: PullsToLeave
+    allowed: ImagePulls
     room: Room
     digest: Digest | None = None
     pulls: int = 0
@@ -146,11 +112,12 @@ class ImageWarming:
     async def run(self) -> None:
         """Bring it; raises NotWarmed, RegistryError, StorageError."""
         await admit(self.live, self.name)
-        found = await self._resolve()
-        self.digest = found.descriptor.digest
-        of_index = 1 + len(self.platforms)
-        cost = of_index if is_index(found.descriptor.media_type) else 1
-        await self._manifests(await self._manifest(self.digest, cost))
+        with self.allowed:
+            found = await self._resolve()
+            self.digest = found.descriptor.digest
+            of_index = 1 + len(self.platforms)
+            cost = of_index if is_index(found.descriptor.media_type) else 1
+            await self._manifests(await self._manifest(self.digest, cost))
         blobs = self._bounds.blobs
         self.room.take(blobs)
         await self._bring_all(blobs)
@@ -161,10 +128,10 @@ class ImageWarming:
         """Resolve the name; a pull is spent on it if upstream's HEAD does not decide."""
         reference = self.name.reference
         get = partial(self.live.manifests.get, self.repository, reference, MIRROR_ITSELF, head=True)
-        if self.left.all_may_go or await self._is_decided():
+        if self.allowed.all_may_go or await self._is_decided():
             found = await get()
         else:
-            async with self.left.spending(self.repository.upstream, 1):
+            async with self.allowed.spending(1):
                 found = await get()
         self.pulls += found.outcome is Outcome.MISS and found.body is not None
         return found
@@ -197,7 +164,7 @@ class ImageWarming:
         if catalog.within(digest, upstream, alone=len(self.live.registries) == 1):
             found = await get()
         else:
-            async with self.left.spending(upstream, cost):
+            async with self.allowed.spending(cost):
                 found = await get()
         self.pulls += found.outcome is Outcome.MISS
         return found

@@ -191,6 +191,9 @@ def _result(record: Warmed, *, dry: bool) -> Iterator[str]:
             f"{stored} of {len(record.images)} images are stored: {cost} "
             f"in {duration(record.seconds)}"
         )
+    for left in record.pulls_left:
+        kept = "" if record.leave is None else f"; {record.leave} are to be left"
+        yield f"{left.upstream} has {counted(left.pulls, 'pull')} left{kept}"
     failures = [each for each in record.images if each.failure is not None]
     if failures:
         yield f"{len(failures)} failed:"
