@@ -91,24 +91,39 @@ class Authorizer:
         for clients that may read public repositories only. A known answer costs one look into a
         table.
         """
+        if self.admits(repository, identity):
+            return
         rules = self._rules[repository.upstream]
         if not rules.permits(repository.name):
             raise NotAllowed(policy.not_served(identity, repository, rules))
         if identity.allow is not None and not identity.allow.match(repository.name):
             raise NotAllowed(policy.not_for(identity, repository))
-        if self._publicity.open_to_all(repository) or rules.trusts(identity):
-            return
         if not await self._is_public(repository, wanted()):
             raise NotAllowed(policy.not_public(repository, rules))
 
-    def reads(self, identity: ClientIdentity, repository: Repository) -> bool:
-        """Whether a client would be admitted without a question to upstream; safe on a thread."""
+    def admits(self, repository: Repository, identity: ClientIdentity) -> bool:
+        """Whether a client is admitted without a look at its standing."""
+        rules = self._permitting(repository, identity)
+        return rules is not None and self._opens(rules, repository, identity)
+
+    def _permitting(self, repository: Repository, identity: ClientIdentity) -> AccessRules | None:
+        """Return the upstream's rules if this client may read the repository, were it public."""
         rules = self._rules.get(repository.upstream)
         if rules is None or not rules.permits(repository.name):
-            return False
+            return None
         if identity.allow is not None and not identity.allow.match(repository.name):
+            return None
+        return rules
+
+    def _opens(self, rules: AccessRules, repository: Repository, identity: ClientIdentity) -> bool:
+        return self._publicity.open_to_all(repository) or rules.trusts(identity)
+
+    def reads(self, identity: ClientIdentity, repository: Repository) -> bool:
+        """Whether a client would be admitted without a question to upstream; safe on a thread."""
+        rules = self._permitting(repository, identity)
+        if rules is None:
             return False
-        if self._publicity.open_to_all(repository) or rules.trusts(identity):
+        if self._opens(rules, repository, identity):
             return True
         standing = self._publicity.peek(repository)
         if standing is None or not standing.public:

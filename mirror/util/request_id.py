@@ -26,9 +26,11 @@ class RequestIds:
 
     def take(self, client_id: str | None) -> str:
         """Return the client's id, or a new one if the client sent none that is sane."""
-        if client_id is not None and _SANE.fullmatch(client_id):
-            found = client_id
-        else:
-            found = f"{self._begin}-{next(self._numbers):x}"
+        sane = client_id is not None and _SANE.fullmatch(client_id)
+        found = client_id if client_id is not None and sane else self.new()
         REQUEST.set(found)
         return found
+
+    def new(self) -> str:
+        """Return a new id, for a request that starts no other work."""
+        return f"{self._begin}-{next(self._numbers):x}"

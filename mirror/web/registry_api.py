@@ -26,7 +26,7 @@ from mirror.oci.ranges import Span
 from mirror.web import response_headers
 from mirror.web.error_reply import refusal
 from mirror.web.limit_headers import LimitHeaders
-from mirror.web.reply import AT_ONCE, InMemoryBody, Reply, StreamedBody
+from mirror.web.reply import AT_ONCE, UNDIVIDED, InMemoryBody, Reply, StreamedBody
 from mirror.web.router import (
     ApiPath,
     ApiRoot,
@@ -77,6 +77,27 @@ class RegistryApi:
             case ApiRoot():
                 return _root(path)
 
+    def at_once(
+        self, path: ManifestPath | BlobPath, identity: ClientIdentity, method: str
+    ) -> tuple[str, bytes] | None:
+        """Return header lines and body of an answer from memory, to a request without conditions.
+
+        The request counts as answered. None if the content is not in memory, or too large to be
+        written in one piece.
+        """
+        named = response_headers.namespace(path.namespace)
+        if isinstance(path, BlobPath):
+            data = self._blobs.peek(path.repository, path.digest)
+            if data is None or len(data) > UNDIVIDED:
+                return None
+            return response_headers.blob(path.digest, Outcome.HIT) + named, data
+        found = self._manifests.peek(path.repository, path.reference)
+        if found is None or found.body is None or len(found.body) > UNDIVIDED:
+            return None
+        return response_headers.manifest(found) + self._counted(
+            path, method, identity, found
+        ) + named, found.body
+
     async def manifest(
         self, request: web.BaseRequest, path: ManifestPath, identity: ClientIdentity
     ) -> Reply:
@@ -102,13 +123,19 @@ class RegistryApi:
         unchanged = response_headers.matches(known, found.descriptor.digest)
         if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
             found = await self._find(path, identity, head=False)
+        limit = self._counted(path, request.method, identity, found)
+        return self._found(path, found, limit, unchanged=unchanged)
+
+    def _counted(
+        self, path: ManifestPath, method: str, identity: ClientIdentity, found: ManifestResult
+    ) -> str:
+        """Count an answered request for a manifest; returns the headers of the rate limit."""
         upstream = path.repository.upstream
-        if request.method == hdrs.METH_GET:
+        if method == hdrs.METH_GET:
             self._demand.asked[upstream] += 1
         if found.why is not None:
             self._demand.stale[upstream, found.why] += 1
-        limit = self._limits.lines(upstream, identity, warm=found.outcome is Outcome.HIT)
-        return self._found(path, found, limit, unchanged=unchanged)
+        return self._limits.lines(upstream, identity, warm=found.outcome is Outcome.HIT)
 
     async def _find(
         self, path: ManifestPath, identity: ClientIdentity, *, head: bool

@@ -26,6 +26,8 @@ from mirror.web.sending import Chunks, ClientStream
 CUT = "cut: the mirror stopped"  # the reason of an incomplete reply
 _SERVER = f"mirror/{mirror.__version__}"
 AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, even to slow clients
+# Bytes of a body that, with its head, fill no transport's buffer: nothing waits behind the write.
+UNDIVIDED = 60 * 1024
 _MEMORY = (bytes, memoryview)  # a union would be built again at each check
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -131,17 +133,17 @@ class Reply(web.StreamResponse):
         chunked = self._length is None and request.version >= (1, 1)
         measured = self._length is not None or chunked
         self._lasting = request.keep_alive and not self._last and measured
-        head = self._head(request)
+        beginning = self._head(request)
         if request.method == "HEAD" or self.status == 304:
             self._close()
-            transport.write(head)
+            transport.write(beginning)
         elif self._flow is None:
-            transport.write(head + self._small)
+            transport.write(beginning + self._small)
             self.sent = len(self._small)
             if transport.get_write_buffer_size():
                 await self._drained(request, transport)
         else:
-            transport.write(head)
+            transport.write(beginning)
             request[BEING_SENT] = self
             kind = Chunks if chunked else ClientStream
             self._client = kind(request.writer, transport)
@@ -197,11 +199,16 @@ class Reply(web.StreamResponse):
         length = "" if self.status == 304 else f"Content-Length: {self._length}\r\n"
         if self._length is None:
             length = "Transfer-Encoding: chunked\r\n" if request.version >= (1, 1) else ""
-        return (
-            f"HTTP/1.1 {self.status} {_REASONS[self.status]}\r\n{self._lines}{length}"
-            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n"
-            f"{HEADER}: {request[REQUEST_ID]}\r\n{connection}\r\n"
-        ).encode("latin-1", "replace")
+        return head(self.status, self._lines + length, request[REQUEST_ID], connection)
+
+
+def head(status: int, lines: str, request_id: str, connection: str = "") -> bytes:
+    """Render the head of an answer; `lines` are its header lines, `connection` is the last one."""
+    return (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\n{lines}"
+        f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n"
+        f"{HEADER}: {request_id}\r\n{connection}\r\n"
+    ).encode("latin-1", "replace")
 
 
 def _parted(body: bytes | memoryview | BodyStream) -> tuple[BodyStream | None, bytes | memoryview]:

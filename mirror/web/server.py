@@ -31,6 +31,7 @@ from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
 from mirror.web.console import EventReply, OwnPages
 from mirror.web.error_reply import refusal
+from mirror.web.instant_answers import InstantAnswers
 from mirror.web.observability.access_log import line_of
 from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
@@ -76,6 +77,9 @@ class Server:
         self._figures = observers.figures
         self._connections = connections
         self._ids = RequestIds()
+        self._instant = InstantAnswers(
+            lambda: self.router, authenticator, authorizer, api, observers, self._ids
+        )
 
     def runner(self, idle_timeout: float) -> web.ServerRunner:
         """Return the runner that listens, to be ended by `shutdown.end`.
@@ -86,6 +90,7 @@ class Server:
             self.handle,
             self._connections,
             self._ids,
+            self._instant,
             access_log=_log,
             access_log_class=self.recorder(self._connections),
             keepalive_timeout=idle_timeout,
@@ -128,7 +133,9 @@ class Server:
         CLIENT.set(identity.client)
         if isinstance(route, RepositoryPath):
             await self._authorizer.admit(route.repository, identity, lambda: _probed(route))
-        return await self._api.answer(request, route, identity)
+        reply = await self._api.answer(request, route, identity)
+        self._instant.remember(request, route, identity, reply)
+        return reply
 
     def _accepted(self, request: web.BaseRequest) -> Route:
         """Return the route of an acceptable request; raises RegistryError.

@@ -111,7 +111,7 @@ class Authenticator:
 
     def take(self, request: web.BaseRequest) -> None:
         """Count a request by its address, without authentication; raises ClientTooFast."""
-        self._rates.take(one_client(request.remote or ""))
+        self.count(request.remote or "")
 
     def watch(self, request: web.BaseRequest) -> None:
         """Count a request for the metrics, separately from all others; raises ClientTooFast.
@@ -146,6 +146,19 @@ class Authenticator:
         if self._challenge:
             raise Unauthorized("this mirror requires a login")
         return self._unnamed(address)
+
+    def anonymous(self, address: str) -> ClientIdentity | None:
+        """Return the caller of a request without a login, from an address; it is not counted yet.
+
+        None if the caller must log in, or is beyond its rate.
+        """
+        if self._challenge or not self._rates.allows(one_client(address)):
+            return None
+        return self._unnamed(address)
+
+    def count(self, address: str) -> None:
+        """Count a request of an anonymous caller; raises ClientTooFast."""
+        self._rates.take(one_client(address))
 
     async def recognise(self, request: web.BaseRequest) -> ClientIdentity:
         """Return the caller of a request for the console, without a name if it sends no login.

@@ -38,6 +38,10 @@ class Browsers:
         self._names = HostNames(names)
         self._strict = strict
 
+    def takes(self, host: str) -> bool:
+        """Whether a request that is not a browser's may name this host; its path is no probe's."""
+        return not self._strict or self._names.know(host.lower())
+
     def check(self, request: web.BaseRequest) -> None:
         """Check a request before any work is done for it; raises NotAllowed."""
         headers = request.headers

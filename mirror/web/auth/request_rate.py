@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from mirror.oci.errors import ClientTooFast
 
 _BURST = 10.0  # seconds' worth of requests allowed at once: an image takes many
+_NOTHING = 1e-9  # seconds
 _KEPT = 50_000  # clients; a forgotten client starts afresh
 
 
@@ -29,17 +30,25 @@ class RequestRates:
     def __repr__(self) -> str:
         return f"<RequestRates: {self.client_rate} requests/s, {len(self._due)} clients>"
 
+    def allows(self, party: str) -> bool:
+        """Whether a request now would be within the rate."""
+        return not self.client_rate or self._due_and_wait(party)[1] <= _NOTHING
+
     def take(self, party: str) -> None:
         """Count a request; raises ClientTooFast."""
         if not self.client_rate:
             return
-        now = self._timer()
-        due = max(self._due.get(party, now), now)
-        # Even a slow rate allows one request at once.
-        wait = due - now - max(_BURST, 1 / self.client_rate) + 1 / self.client_rate
-        if wait > 1e-9:
+        due, wait = self._due_and_wait(party)
+        if wait > _NOTHING:
             raise ClientTooFast(
                 f"this mirror takes {self.client_rate:g} requests a second from one client",
                 retry_after=math.ceil(wait),
             )
         self._due[party] = due + 1 / self.client_rate
+
+    def _due_and_wait(self, party: str) -> tuple[float, float]:
+        """Return when the requests so far were due, and for how long the next one has to wait."""
+        now = self._timer()
+        due = max(self._due.get(party, now), now)
+        # Even a slow rate allows one request at once.
+        return due, due - now - max(_BURST, 1 / self.client_rate) + 1 / self.client_rate

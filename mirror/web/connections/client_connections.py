@@ -115,6 +115,12 @@ class ClientConnections:
                 found = self._hand_over(request.protocol, found, found.proxy)
             self._rest(request.protocol, found)
 
+    def answered(self, connection: object) -> None:
+        """Record that a request was answered as soon as it came: its connection was idle again."""
+        if (found := self._open.get(connection)) is not None:
+            self._stir(connection, found)
+            self._rest(connection, found)
+
     def closed(self, connection: object) -> None:
         """Stop counting a connection."""
         found = self._open.pop(connection, None)

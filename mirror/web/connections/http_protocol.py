@@ -15,11 +15,14 @@ from aiohttp.web_protocol import _ErrInfo
 from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.upstream.errors import breach
 from mirror.util.request_id import RequestIds
+from mirror.web.connections.certificate import peer
 from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.request_body import RequestBody, small_body
 from mirror.web.connections.request_heads import RequestHeads
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
+from mirror.web.instant_answers import InstantAnswers
+from mirror.web.known_requests import KnownRequest
 from mirror.web.request_keys import BEING_SENT, REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -45,6 +48,7 @@ class Protocol(web.RequestHandler):
         connections: ClientConnections,
         ids: RequestIds,
         client: str | None,
+        instant: InstantAnswers | None = None,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **options)
@@ -54,6 +58,9 @@ class Protocol(web.RequestHandler):
         self._heads = RequestHeads()
         self._dropped: int | None = None  # bytes, once no further requests are read
         self.body: RequestBody | None = None  # of the last request
+        self.whole_head: tuple[object, bytes] | None = None  # a message that came alone, its bytes
+        self._instant = instant
+        self._unnamed: bool | None = None
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
     @property
@@ -80,10 +87,15 @@ class Protocol(web.RequestHandler):
                 self.body.feed(data)
             self._drop(len(data))
             return
+        known = None if self._instant is None else self._instant.find(data)
+        if known is not None and self._answered_at_once(known):
+            return
         if not self._messages and self._heads.is_one(data):
             super().data_received(data)
             if self._is_last():
                 self._end_behind_it()
+            elif len(self._messages) == 1:
+                self.whole_head = self._messages[0][0], data
             return
         self._heads.add(data)
         while len(self._messages) < self._max_msg_queue_size and (piece := self._heads.next()):
@@ -93,6 +105,51 @@ class Protocol(web.RequestHandler):
             if self._is_last():
                 self._end_behind_it()
                 return
+
+    def _answered_at_once(self, known: KnownRequest) -> bool:
+        """Answer a known request, and rearm the idle timer; False if it has to be parsed."""
+        instant, transport = self._instant, self.transport
+        if instant is None or transport is None or not self._is_ready(transport):
+            return False
+        began = self._loop.time()
+        client = self.client
+        answer = instant.answer(known, client)
+        if answer is None:
+            return False
+        transport.write(answer.data)
+        now = self._loop.time()
+        self._next_keepalive_close_time = now + self._keepalive_timeout
+        self._counted.answered(self)
+        instant.done(known, answer, client, now - began)
+        return True
+
+    def _is_ready(self, transport: asyncio.Transport) -> bool:
+        """Whether nothing is before a request that has come: neither on its way in nor out.
+
+        aiohttp waits for a request then, and its timer of idle connections runs.
+        """
+        waiter = self._waiter
+        return (
+            waiter is not None
+            and not waiter.done()
+            and self._keepalive_handle is not None
+            and self._heads.is_empty
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
+            and self._is_unnamed(transport)
+        )
+
+    def _is_unnamed(self, transport: asyncio.Transport) -> bool:
+        """Whether the client has no certificate."""
+        if self._unnamed is None:
+            self._unnamed = peer(transport) is None
+        return self._unnamed
+
+    @property
+    def client(self) -> str:
+        """The client's address: the one a proxy has told, else its peer's; "" if unknown."""
+        peername = self.peername
+        return str(peername[0]) if peername else ""
 
     def _is_last(self) -> bool:
         """Whether no request is read after the last parsed one."""
@@ -138,6 +195,8 @@ class Protocol(web.RequestHandler):
             reply.cut()
             self.log_access(request, reply, start_time)
             raise
+        finally:
+            self.whole_head = None
 
     @property
     def peername(self) -> Any:  # noqa: ANN401 - aiohttp's, of several types
@@ -180,6 +239,7 @@ class Listener(web.Server):
         handler: Handler,
         connections: ClientConnections,
         ids: RequestIds,
+        instant: InstantAnswers | None = None,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         trusted_proxies = connections.trusted_proxies
@@ -188,12 +248,15 @@ class Listener(web.Server):
         )
         self._counted = connections
         self._ids = ids
+        self._instant = instant
         self._options = options
 
     def __call__(self, client: str | None = None) -> Protocol:
         """Make a protocol; `client` is the address that a proxy has told, if any."""
         loop = asyncio.get_running_loop()
-        return Protocol(self, self._counted, self._ids, client, loop=loop, **self._options)
+        return Protocol(
+            self, self._counted, self._ids, client, self._instant, loop=loop, **self._options
+        )
 
 
 def _maker(trusted_proxies: TrustedProxies) -> Callable[..., web.BaseRequest]:

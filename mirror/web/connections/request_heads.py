@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiohttp import web
+
 _END = b"\r\n\r\n"
 _SEAM = len(_END) - 1  # bytes of an end that may be in the previous piece
 _PIECE = 16 * 1024  # bytes of a head per piece
@@ -26,10 +28,15 @@ class RequestHeads:
             f"<RequestHeads: {len(self._text) - self._at} bytes waiting, {self.unended} of a head>"
         )
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no byte of a head is waiting, or was returned of a head that has not ended."""
+        return not (self._text or self.unended)
+
     def is_one(self, data: bytes) -> bool:
         """Whether `data` is exactly one head, as it usually is: it need not be added then."""
         ends = data.find(_END)
-        return 0 <= ends == len(data) - len(_END) <= _PIECE and not (self._text or self.unended)
+        return 0 <= ends == len(data) - len(_END) <= _PIECE and self.is_empty
 
     def add(self, data: bytes) -> None:
         """Add received bytes."""
@@ -56,3 +63,9 @@ class RequestHeads:
         rest = self._text[self._at :]
         self._text, self._at = b"", 0
         return rest
+
+
+def whole_head_of(request: web.BaseRequest) -> bytes | None:
+    """Return the bytes of a request's head, if they came alone and in one piece."""
+    message, head = getattr(request.protocol, "whole_head", None) or (None, None)
+    return head if message is request._message else None

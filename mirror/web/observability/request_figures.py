@@ -24,6 +24,12 @@ class RequestFigures:
 
     def add(self, route: RepositoryPath, line: Line, reply: Reply) -> None:
         """Count a request with its reply; the mirror's own refusals only as recent requests."""
+        self.count(route, line)
+        if reply.outcome is not Outcome.HIT:
+            self._remember(route, line, reply)
+
+    def count(self, route: RepositoryPath, line: Line) -> None:
+        """Count an answered request."""
         outcome, kind = line.outcome, line.kind
         if outcome != "own" and kind in _COUNTED:
             good = line.status < 400
@@ -33,8 +39,6 @@ class RequestFigures:
             if pulls or sent:  # made-up names get neither
                 client = line.client if line.user == "-" else line.user
                 self._recorder.top.add(line.repository, client, pulls, sent)
-        if reply.outcome is not Outcome.HIT:
-            self._remember(route, line, reply)
 
     def _remember(self, route: RepositoryPath, line: Line, reply: Reply) -> None:
         if reply.outcome is None and line.status < 400:

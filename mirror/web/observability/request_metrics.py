@@ -42,9 +42,11 @@ class RequestMetrics(Collector):
 
     The library's own counters are made for threads: their locks took a twelfth of the time of a
     warm answer (measured). A request looks up one tally; all sums are made at a scrape.
+    `instant` counts the instant answers among them.
     """
 
     def __init__(self) -> None:
+        self.instant = 0
         self._tallies: dict[tuple[str, Outcome | None], _Tally] = {}  # by kind and outcome
 
     def __repr__(self) -> str:
@@ -63,6 +65,8 @@ class RequestMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the metrics."""
         yield self._counted()
+        text = "Requests answered from memory before they were parsed."
+        yield CounterMetricFamily("mirror_instant_answers", text, value=self.instant)
         yield self._timed()
         yield self._sent()
 

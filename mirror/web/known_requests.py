@@ -1,0 +1,81 @@
+"""Known requests: requests that were parsed before, found again by the bytes of their heads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from mirror.web.router import BlobPath, ManifestPath, Router
+
+_KEPT = 4096  # requests; the least recently used are evicted first
+_LONGEST = 2048  # bytes of a head
+# Headers of container engines that change no answer, except by the fields of a known request. All
+# other headers are parsed each time: conditions, ranges, ids, traces, logins, and unknown ones.
+_PLAIN = frozenset(
+    {
+        hdrs.HOST,
+        hdrs.USER_AGENT,
+        hdrs.ACCEPT,
+        hdrs.ACCEPT_ENCODING,
+        hdrs.CONNECTION,
+        "Docker-Distribution-Api-Version",
+    }
+)
+_NAMES = frozenset(name.lower() for name in _PLAIN)
+
+
+class KnownRequest(NamedTuple):
+    """A request without a body, conditions or credentials, as it was parsed.
+
+    The `route` is that of one `router`: a reload replaces it. `host` is the Host header, `target`
+    and `agent` are the texts of the log line.
+    """
+
+    router: Router
+    route: ManifestPath | BlobPath
+    method: str
+    host: str
+    target: str
+    agent: str
+
+
+class KnownRequests:
+    """Up to `kept` requests by the bytes of their heads."""
+
+    def __init__(self, kept: int = _KEPT) -> None:
+        self._kept = kept
+        self._known: OrderedDict[bytes, KnownRequest] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return f"<KnownRequests: {len(self)} of at most {self._kept}>"
+
+    def get(self, head: bytes) -> KnownRequest | None:
+        """Return a request by its bytes; it becomes the last used."""
+        known = self._known.get(head)
+        if known is not None:
+            self._known.move_to_end(head)
+        return known
+
+    def add(self, head: bytes, known: KnownRequest) -> None:
+        """Add a request, or replace it; one with a long head is left out."""
+        if len(head) > _LONGEST:
+            return
+        self._known[head] = known
+        self._known.move_to_end(head)
+        if len(self._known) > self._kept:
+            self._known.popitem(last=False)
+
+
+def is_plain(request: web.BaseRequest) -> bool:
+    """Whether nothing but the bytes of its head, and the state of the mirror, decide the answer."""
+    return (
+        request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
+        and request.version == HttpVersion11
+        and request.keep_alive
+        and all(name.lower() in _NAMES for name in request.headers)
+    )
