@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.operations.parts import LiveParts
 from mirror.admin.operations.warm_pulls import WarmPulls
+from mirror.admin.operations.warm_room import Claims
 from mirror.admin.pin_keeper import PinKeeper
 from mirror.admin.pin_renewal import PinRenewal
 from mirror.admin.service import AdminService
@@ -114,6 +115,7 @@ def build_live_parts(
         warm_figures=content.warm_figures,
         warm_places=FairSemaphore(1),
         warm_pulls=WarmPulls(core.budget),
+        warm_claims=Claims(),
         absent_pins=AbsentPins(core.clocks.timer),
     )
 

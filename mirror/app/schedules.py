@@ -116,6 +116,7 @@ class Scheduler:
                 if (schedule := self._next(self._look())) is not None:
                     await self._carry_out(schedule)
                     self._free_since = self._clock()
+                    self._skip(schedule, self._free_since)
                 else:
                     await self._pause()
         finally:
@@ -157,6 +158,15 @@ class Scheduler:
                 return due.schedule
             _log.warning("schedule %s: a time was missed", name_of(due.schedule))
         return None
+
+    def _skip(self, schedule: Schedule, now: float) -> None:
+        """Leave out a time of a schedule that came during its run."""
+        for due in self._due:
+            if due.schedule == schedule and due.at <= now:
+                again = self._following(schedule, now)
+                self._due = [again if each is due else each for each in self._due]
+                words = "schedule %s: a time came while its run went on, and is skipped"
+                _log.warning(words, name_of(schedule))
 
     def _following(self, schedule: Schedule, now: float) -> _Due:
         at = parse_cron(schedule.when).following(now)

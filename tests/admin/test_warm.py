@@ -324,6 +324,7 @@ async def test_pinned_content_leaves_less_room(hub: Hub, run: Run, folder: Path)
         result = await warmed(folder, "b0:1", "b1:1", "b2:1", "b3:1")
         assert result.failed == 0
         await warmed(folder, "b1:1")
+        mirror.stored.age(2 * 3600)
         hub.add(make_image(9, [40_000_000]), "library/big", "1")
         assert (await warmed(folder, "big:1")).failed == 0
         assert (await warmed(folder, "big:1", "b1:1")).failed == 1
@@ -339,6 +340,7 @@ async def test_stored_images_of_a_run_make_no_room_for_its_new_ones(
     async with run(max_size="64MiB") as mirror:
         for number in (0, 1, 2):  # the first is the least recently used
             await mirror.pull(f"library/b{number}", "1", images[number])
+        mirror.stored.age(2 * 3600)
         result = await warmed(folder, "b3:1", "b0:1", "b1:1")
         assert result.failed == 0
         assert not stored(mirror, images[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -151,6 +152,24 @@ async def test_schedules_of_the_same_time_run_one_after_the_other(
         await until(lambda: log.text.count("1 of 1 images are stored") == 2)
     words = [each.message.partition(": ")[2][:6] for each in log.records]
     assert words == ["begins", "ends, ", "begins", "ends, "]
+
+
+async def test_a_time_that_comes_during_the_run_is_skipped_and_logged(
+    hub: Hub, run: Run, image: Image, log: pytest.LogCaptureFixture
+) -> None:
+    go = asyncio.Event()
+    clock = Clock()
+    async with run(clock=clock, schedules=[{"when": WHEN, "images": ["nginx"]}]) as mirror:
+        fault = hub.faults.add(Fault(kind="manifest", method="HEAD", hang=True, until=go))
+        go_to(mirror, clock)
+        await hub.seen(lambda seen: seen.kind == "manifest")
+        hub.faults.remove(fault)
+        go_to(mirror, clock)
+        go.set()
+        await until(lambda: "a time came while its run went on, and is skipped" in log.text)
+        assert log.text.count("begins") == 1
+        go_to(mirror, clock)
+        await until(lambda: log.text.count("begins") == 2)
 
 
 async def test_pulls_are_left_as_the_schedule_says(

@@ -81,8 +81,13 @@ async def test_failures_are_listed_at_the_end_and_the_exit_code_is_1(
 async def test_a_dry_run_prints_the_cost(mirror: Mirror, image: Image, folder: Path) -> None:
     ended = await warm(folder, "nginx", "--dry-run")
     assert ended.code == 0
-    assert ended.out.splitlines()[-1] == "would cost 1 pull and bytes that are not known before"
+    [*_, cost, room] = ended.out.splitlines()
+    assert cost == "would cost 1 pull and bytes that are not known before"
+    assert room == "max_size has room for 50.0 GiB"
     assert not mirror.stored.digests
+    assert (await mirror.manifest("library/nginx", "latest")).status == 200
+    ended = await warm(folder, "nginx", "--dry-run")
+    assert ended.out.splitlines()[-1] == "max_size has room for 50.0 GiB; 2.2 MiB would be needed"
 
 
 async def test_the_pulls_that_are_left_are_said_at_the_end(

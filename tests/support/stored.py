@@ -127,6 +127,11 @@ class Stored:
         """Record a use."""
         self._store.accounting.touch(digest)
 
+    def age(self, seconds: int) -> None:
+        """Have all content be last used so many seconds earlier."""
+        for digest in self._store.catalog:
+            self._entry(digest).used_at -= seconds
+
     def use_at(self, digest: str, seconds: int) -> None:
         """Write a time of use to the index, in seconds since the epoch."""
         self._store.index.touch(Digest(digest), seconds)

@@ -121,6 +121,7 @@ class Warmed:
     """The result: all images in their order, and the sums of their costs.
 
     `leave` is that of the order; `pulls_left` has the upstreams of its images that have a limit.
+    `needed` are the bytes of `max_size` for the images that fit, of the `room` for them.
     """
 
     images: tuple[WarmedImage, ...]
@@ -134,4 +135,6 @@ class Warmed:
     dry: bool
     leave: int | None = None
     pulls_left: tuple[PullsLeft, ...] = ()
+    needed: int = 0
+    room: int = 0
     kind: Literal["warmed"] = "warmed"

@@ -11,6 +11,7 @@ from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.messages import Configuration, Examined, Record, Status, Unavailable
 from mirror.admin.operations.kept import KeptLists
 from mirror.admin.operations.warm_pulls import WarmPulls
+from mirror.admin.operations.warm_room import Claims
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -34,8 +35,8 @@ class LiveParts:
 
     `connections` returns the number of clients' connections, `certificate_end` the time at which
     the mirror's certificate ends, in epoch seconds; None without one. `warm_places` are for the
-    blobs that all runs of `warm` fetch at a time, `warm_pulls` are their pulls, `absent_pins` the
-    pinned tags that upstream does not have any more.
+    blobs that all runs of `warm` fetch at a time, `warm_pulls` are their pulls, `warm_claims` all
+    blobs that they need, `absent_pins` the pinned tags that upstream does not have any more.
     """
 
     fetches: FetchPool
@@ -48,6 +49,7 @@ class LiveParts:
     warm_figures: WarmFigures
     warm_places: FairSemaphore
     warm_pulls: WarmPulls
+    warm_claims: Claims
     absent_pins: AbsentPins
 
 

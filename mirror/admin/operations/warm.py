@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Literal
 
@@ -24,18 +24,16 @@ from mirror.admin.messages.warm import (
 from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_cost import ImageCost
-from mirror.admin.operations.warm_image import ImageWarming, Room
+from mirror.admin.operations.warm_image import ImageWarming
 from mirror.admin.operations.warm_platforms import requested_platforms
 from mirror.admin.operations.warm_pulls import ImagePulls
+from mirror.admin.operations.warm_room import Names, Room, look_before
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import ImageName, parse_image
-from mirror.oci.names import Reference, Repository
 from mirror.oci.platform import Platform, parse_platform
 from mirror.storage.errors import StorageError
-from mirror.storage.graph import View
-from mirror.storage.metadata.rows import TagKey
 from mirror.upstream.connection_queue import CLIENT
 from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
@@ -124,7 +122,8 @@ class _Run:
         self._dry = order.dry
         self._insist = insist
         self._leave = order.leave
-        self._room = Room(parts.store)
+        self._claims = live.warm_claims.copy() if order.dry else live.warm_claims
+        self._room = Room(parts.store, self._claims)
         live.warm_places.change(max(1, min(_MOST_BLOBS, live.fetches.max_fetches // 4)))
         self._upstreams: dict[str, None] = {}
         self._waiting: deque[tuple[int, _Wanted]] = deque()
@@ -139,8 +138,7 @@ class _Run:
         """Bring all images, a few at a time; yields each image that ends, and progress."""
         self._waiting.extend(enumerate(wanted))
         self._upstreams = dict.fromkeys(name.repository.upstream for name, *_ in wanted)
-        if not self._dry:
-            await self._keep([name for name, *_ in wanted])
+        await self._look({(name.repository, name.reference) for name, *_ in wanted})
         workers = [asyncio.create_task(self._work()) for _ in range(min(_IMAGES, len(wanted)))]
         try:
             pending = set(workers)
@@ -155,13 +153,16 @@ class _Run:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            self._room.close()
 
-    async def _keep(self, names: list[ImageName]) -> None:
-        """Use the stored content of all images, so that none makes room for another."""
-        store, wanted = self._parts.store, {(name.repository, name.reference) for name in names}
-        find, known = gc_paused()(_content_of), self._parts.tags.known()
-        found = await store.run_read(find, store.catalog.view(), known, wanted)
-        async for digest in cooperatively(found):
+    async def _look(self, names: Names) -> None:
+        """Use the stored content of all images: none of it makes room for another image."""
+        store, known = self._parts.store, self._parts.tags.known()
+        look, view, claimed = gc_paused()(look_before), store.catalog.view(), self._claims.copy()
+        self._room.before = await store.run_read(
+            look, view, known, names, claimed, store.catalog.is_pinned
+        )
+        async for digest in cooperatively(() if self._dry else self._room.before.content):
             if store.catalog.get(digest) is not None:
                 store.touch(digest)
 
@@ -254,6 +255,8 @@ class _Run:
             dry=self._dry,
             leave=self._leave,
             pulls_left=self._pulls_left(),
+            needed=self._room.needed,
+            room=max(0, self._room.limit()),
         )
 
     def _pulls_left(self) -> tuple[PullsLeft, ...]:
@@ -271,15 +274,6 @@ async def _failure(name: ImageName, work: Coroutine[None, None, None]) -> str | 
         _log.exception("unexpected failure to warm %s", name)
         return "the mirror failed; its log has the reason"
     return None
-
-
-def _content_of(
-    view: View, known: Iterable[tuple[TagKey, Digest]], wanted: set[tuple[Repository, Reference]]
-) -> set[Digest]:
-    """Return the stored content of images; for a thread."""
-    roots = [digest for key, digest in known if (key.repository, key.tag) in wanted]
-    named = [reference for _, reference in wanted if isinstance(reference, Digest)]
-    return view.reach([*roots, *named])
 
 
 def _reason(error: Exception) -> str:

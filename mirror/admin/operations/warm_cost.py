@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.admin.operations.warm_bounds import Bounds, NotWarmed
 from mirror.admin.operations.warm_documents import WantedBlob, is_index, read_blobs, read_children
-from mirror.admin.operations.warm_image import Room, admit, choose
+from mirror.admin.operations.warm_image import admit, choose
+from mirror.admin.operations.warm_room import Room
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
@@ -54,6 +55,7 @@ class ImageCost:
     def _plan_pulls(self) -> None:
         upstream, pulls, self.pulls = self.name.repository.upstream, self.pulls, 0
         if pulls:
+            self.room.check()
             own = -self.planned[upstream]  # those of other images
             self.live.warm_pulls.check(upstream, pulls, self.leave, own=own)
         self.planned[upstream] += pulls
@@ -71,7 +73,7 @@ class ImageCost:
             self._bounds.take(await strict_json.on_thread(read_blobs, body))
 
     def _blobs(self, blobs: list[WantedBlob]) -> None:
-        self.room.take(blobs)
+        self.room.take(blobs, pinned=self.name in self.parts.store.pins.images)
         for blob in blobs:
             stored = self.parts.store.catalog.get(blob.digest) is not None
             if not stored and self._count(blob.digest, blob.size):

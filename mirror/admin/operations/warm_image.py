@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +19,7 @@ from mirror.admin.operations.warm_documents import (
     read_children,
 )
 from mirror.admin.operations.warm_pulls import ImagePulls
+from mirror.admin.operations.warm_room import Room
 from mirror.content.blobs.followers import FetchedBody
 from mirror.content.manifests.result import ManifestResult
 from mirror.content.outcome import STALE_TEXTS, Outcome
@@ -29,50 +30,12 @@ from mirror.oci.errors import RegistryError, UpstreamFailure, shown
 from mirror.oci.image_name import ImageName
 from mirror.oci.names import Repository
 from mirror.oci.platform import Platform
-from mirror.storage.catalog import charged
 from mirror.storage.errors import StorageError
-from mirror.storage.store import Store
 from mirror.upstream.publicity_check import ProbedContent
 from mirror.util.fair_semaphore import Owners
-from mirror.util.units import human
 
 # The mirror asks for itself: it may read what its account may, within the rules of the upstream.
 _ITSELF = ClientIdentity(MIRROR_ITSELF, name=MIRROR_ITSELF)
-
-
-class Room:
-    """The room for all images of one run: none evicts another of them, or pinned content."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._needed: set[Digest] = set()
-        self._bytes = 0
-        self._pinned = 0  # bytes of these that are pinned
-
-    def take(self, blobs: list[WantedBlob]) -> None:
-        """Count the blobs of an image in; raises NotWarmed if they do not fit with the others."""
-        new = {each.digest: charged(each.size) for each in blobs if each.digest not in self._needed}
-        wanted, own = sum(new.values()), self._pinned + self._pinned_among(new)
-        limit = self._limit + own
-        if self._bytes + wanted > limit:
-            others = f", and {human(self._bytes)} are for the images before it"
-            raise NotWarmed(
-                f"it does not fit: {human(wanted)} are needed{others if self._bytes else ''}; "
-                f"max_size has room for {human(max(0, limit))}"
-            )
-        self._needed.update(new)
-        self._bytes += wanted
-        self._pinned = own
-
-    def _pinned_among(self, new: Mapping[Digest, int]) -> int:
-        catalog = self._store.catalog
-        return sum(size for digest, size in new.items() if catalog.is_pinned(digest))
-
-    @property
-    def _limit(self) -> int:
-        """The bytes beside pinned content, that of the run included."""
-        store, taken = self._store, self._store.taken()
-        return store.max_size - taken.index - taken.leaving - store.catalog.pinned_bytes
 
 
 @dataclass(slots=True)
@@ -119,7 +82,7 @@ class ImageWarming:
             cost = of_index if is_index(found.descriptor.media_type) else 1
             await self._manifests(await self._manifest(self.digest, cost))
         blobs = self._bounds.blobs
-        self.room.take(blobs)
+        self.room.take(blobs, pinned=self.name in self.parts.store.pins.images)
         await self._bring_all(blobs)
         if found.why is not None:
             raise NotWarmed(f"it is stored as it was before: {STALE_TEXTS[found.why]}")
@@ -128,9 +91,11 @@ class ImageWarming:
         """Resolve the name; a pull is spent on it if upstream's HEAD does not decide."""
         reference = self.name.reference
         get = partial(self.live.manifests.get, self.repository, reference, MIRROR_ITSELF, head=True)
-        if self.allowed.all_may_go or await self._is_decided():
+        careless = self.allowed.all_may_go and not self.room.full
+        if careless or await self._is_decided():
             found = await get()
         else:
+            self.room.check()
             async with self.allowed.spending(1):
                 found = await get()
         self.pulls += found.outcome is Outcome.MISS and found.body is not None
@@ -164,6 +129,7 @@ class ImageWarming:
         if catalog.within(digest, upstream, alone=len(self.live.registries) == 1):
             found = await get()
         else:
+            self.room.check()
             async with self.allowed.spending(cost):
                 found = await get()
         self.pulls += found.outcome is Outcome.MISS

@@ -185,6 +185,9 @@ def _result(record: Warmed, *, dry: bool) -> Iterator[str]:
     cost = _cost(record) or "nothing"
     if dry:
         yield f"would cost {cost}"
+        least = "at least " if record.unknown else ""
+        needed = f"; {least}{human(record.needed)} would be needed" if record.needed else ""
+        yield f"max_size has room for {human(record.room)}{needed}"
     else:
         stored = len(record.images) - record.failed
         yield (
