@@ -19,6 +19,7 @@ from mirror.util.units import counted, duration, human
 WIDTH, HEIGHT = 80, 24  # of the smallest terminal that the screen is made for
 _MARKS = {"error": "!", "warning": "~"}
 _BAR = 20  # characters
+_URGENT = {"down": 0, "failing": 1}  # the states of upstreams that come before others
 # Ways to make the screen lower: whether advice is printed, and the rows of each table.
 _WAYS = ((True, 99), (True, 3), (False, 3), (False, 2), (False, 1))
 
@@ -81,7 +82,7 @@ def _more(count: int, rows: int) -> Iterator[str]:
 def _upstreams(upstreams: tuple[UpstreamStatus, ...], rows: int) -> Iterator[str]:
     counts = f"{'ASKED':>9}{'FAILED':>8}{'RECEIVED':>13}"
     yield f"{'UPSTREAM, LAST HOUR':<26}{'STATE':<14}{'MEDIAN':>8}{counts}"
-    urgent = sorted(upstreams, key=lambda each: (each.state != "down", -each.requests))
+    urgent = sorted(upstreams, key=lambda each: (_URGENT.get(each.state, 2), -each.requests))
     for each in urgent[:rows]:
         down = "" if each.down_for is None else f" {duration(each.down_for)}"
         state = f"{each.state}{down}"

@@ -101,6 +101,12 @@ def test_each_concern_leads_to_a_section_that_names_it(key: str) -> None:
     assert f"| `{key}` |" in GUIDE
 
 
+def test_an_upstream_that_failed_each_request_is_a_concern_at_once() -> None:
+    [concern] = concerns.concerns(upstream(state="failing", requests=1, failures=1))
+    assert (concern.key, concern.severity) == ("upstream_failing", "warning")
+    assert concern.what == "docker.io failed 1 of 1 requests in the last hour."
+
+
 def test_errors_come_before_warnings() -> None:
     both = replace(WELL, events=replace(NO_EVENTS, shed=1), disk=replace(DISK, trouble="torn"))
     assert [concern.severity for concern in concerns.concerns(both)] == ["error", "warning"]

@@ -175,6 +175,22 @@ async def test_an_upstream_that_is_down_is_a_concern_until_it_answers(
     assert "upstream_down" in {concern.key for concern in status.concerns}
 
 
+async def test_an_upstream_that_fails_each_request_is_not_called_up(
+    run: Run, hub: Hub, image: Image, folder: Path
+) -> None:
+    async with run() as mirror:
+        await hub.down("registry")
+        assert not await mirror.serves("library/nginx", "latest")
+        status = await told(folder, StatusOrder(), Status)
+        await hub.up("registry")
+        assert [each.state for each in status.upstreams] == ["failing"]
+        assert "upstream_failing" in {concern.key for concern in status.concerns}
+        assert "✕ fails" in (await mirror.ask("/")).text
+        await until(lambda: mirror.serves("library/nginx", "latest"))
+        status = await told(folder, StatusOrder(), Status)
+        assert [each.state for each in status.upstreams] == ["up"]
+
+
 async def test_the_state_needs_no_row_of_the_index(
     mirror: Mirror, image: Image, folder: Path
 ) -> None:

@@ -39,12 +39,13 @@ class Concern:
 class UpstreamStatus:
     """An upstream, as measured. Counts are of the last hour; durations in seconds.
 
-    It is `idle` if the mirror has not asked it in the last hour. `median` is the time to the
+    It is `idle` if the mirror has not asked it in the last hour, `failing` if each request of that
+    hour failed, and `down` while it is probed instead of asked. `median` is the time to the
     headers of its answers, `failures` are missing answers and 5xx, `received` is in bytes.
     """
 
     name: str
-    state: Literal["up", "down", "idle"]
+    state: Literal["up", "failing", "down", "idle"]
     down_for: int | None
     median: float | None
     requests: int

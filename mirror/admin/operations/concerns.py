@@ -44,7 +44,9 @@ def _upstreams(status: Status) -> Iterator[Concern]:
                 "The log has the reason; `mirror check --online` asks it again.",
                 "needs-attention",
             )
-        elif upstream.failures >= _FEW and upstream.failures >= _FAILING * upstream.requests:
+        elif upstream.state == "failing" or (
+            upstream.failures >= _FEW and upstream.failures >= _FAILING * upstream.requests
+        ):
             yield Concern(
                 "upstream_failing",
                 "warning",

@@ -95,13 +95,21 @@ def _upstreams(recorder: Recorder, live: LiveParts) -> Iterator[UpstreamStatus]:
         median = recorder.median(name, HOUR)
         yield UpstreamStatus(
             name=name,
-            state="down" if down is not None else "up" if hour.upstream_requests else "idle",
+            state=_state(hour, is_down=down is not None),
             down_for=None if down is None else int(down),
             median=None if median is None else round(median, 4),
             requests=hour.upstream_requests,
             failures=hour.upstream_failures,
             received=hour.received,
         )
+
+
+def _state(hour: Figures, *, is_down: bool) -> Literal["up", "failing", "down", "idle"]:
+    if is_down:
+        return "down"
+    if not hour.upstream_requests:
+        return "idle"
+    return "failing" if hour.upstream_failures >= hour.upstream_requests else "up"
 
 
 def _limits(parts: OperationParts) -> Iterator[LimitStatus]:
