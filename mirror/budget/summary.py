@@ -8,10 +8,18 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """A client that spent pulls, or the repository or tag that they were spent on."""
+    """A client that spent pulls, or the repository or tag that they were spent on.
+
+    The mirror itself, which warms images and keeps pinned ones, has no name.
+    """
 
     name: str
     pulls: int
+
+    @property
+    def shown(self) -> str:
+        """The name as people read it."""
+        return self.name or "the mirror itself"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from mirror.console.problem import Problem, login_needed, wrong_method
 from mirror.console.reply import ConsoleReply, rendered
 from mirror.console.request import ConsoleRequest, last_values, read_form, read_query
 from mirror.console.stream import RecordStream
-from mirror.console.viewers import Viewer, Viewers
+from mirror.console.viewers import VIEWER, Viewer, Viewers
 from mirror.oci.errors import RegistryError, shown
 from mirror.web.reply import Reply
 from mirror.web.router import ConsolePath
@@ -137,7 +137,10 @@ class Console:
         self, request: web.BaseRequest, path: ConsolePath, problem: Problem
     ) -> Reply:
         is_api = path.path.startswith("/api")
-        reply = problem.reply() if is_api else problem_page(self._parts, problem)
+        if is_api:
+            reply = problem.reply()
+        else:
+            reply = problem_page(self._parts, problem, request.get(VIEWER))
         return await rendered(reply, request, cause=problem.detail)
 
 

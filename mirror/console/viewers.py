@@ -70,6 +70,9 @@ class Viewer:
         return Problem(HTTPStatus.FORBIDDEN, f"{self.name} is not an operator")
 
 
+VIEWER = web.RequestKey("viewer", Viewer)  # of a request, once it is recognised
+
+
 class Viewers:
     """Recognises viewers by their logins; `operators` are the names of the viewers that may act."""
 
@@ -100,7 +103,7 @@ class Viewers:
             raise _too_fast(error) from None
         request[IDENTITY] = identity
         acts = identity.name in self._operators
-        return Viewer(
+        viewer = request[VIEWER] = Viewer(
             identity.address,
             identity.name,
             trusted=self._authenticator.trusts(identity),
@@ -108,6 +111,7 @@ class Viewers:
             acts=acts,
             operators=bool(self._operators),
         )
+        return viewer
 
     def count(self, request: web.BaseRequest) -> None:
         """Count a request that is refused without a look at its login; raises Problem."""

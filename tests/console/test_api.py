@@ -257,6 +257,11 @@ async def test_lists_come_in_pages_that_lead_on(hub: Hub, mirror: Mirror) -> Non
         assert len(found) == len(set(found)) == 5
 
 
+async def test_an_unknown_path_is_told_where_the_paths_are_described(mirror: Mirror) -> None:
+    detail = document(await mirror.ask("/api/v1/nothing"), 404)["detail"]
+    assert detail.endswith(": /api/v1/openapi.json describes them")
+
+
 async def test_an_unchanged_list_is_not_sent_again(mirror: Mirror, image: Image) -> None:
     await mirror.pull("library/nginx", "latest", image)
     first = await mirror.ask("/api/v1/images")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from aiohttp import encode_basic_auth
 
+from mirror.admin.messages import WarmOrder
 from tests.standin import Hub, Image, make_image, make_index
 from tests.support.mirror import Mirror, Run
+from tests.support.orders import ordered
 
 TOKEN = "a-token-of-more-than-16"
 OPERATORS = {"clients": {"ci": {"token": TOKEN}}, "operators": "ci"}
@@ -189,3 +192,35 @@ async def test_a_rebound_name_learns_nothing_of_the_mirror(mirror: Mirror) -> No
     assert got.status == 421
     assert got.headers["Content-Type"].startswith("text/plain")
     assert "version" not in got.text
+
+
+async def test_the_page_of_an_error_names_the_login_of_its_viewer(run: Run) -> None:
+    async with run(**OPERATORS) as mirror:
+        for path in ("/images/nothing", "/images/docker.io/library/none:1"):
+            got = await mirror.ask(path, Authorization=CI)
+            assert got.status == 404
+            assert "Signed in as <strong>ci</strong>" in got.text
+        got = await mirror.ask("/images/nothing")
+        assert "Signed in as" not in got.text
+        assert "sign in</a> as an operator" in got.text
+        wrong = await mirror.ask("/", Authorization=encode_basic_auth("ci", "wrong"))
+        assert wrong.status == 401
+        assert "Signed in as" not in wrong.text
+
+
+async def test_a_spender_without_a_name_is_the_mirror_itself(
+    run: Run, hub: Hub, image: Image, tmp_path: Path
+) -> None:
+    hub.terms.limit = 100
+    async with run() as mirror:
+        order = WarmOrder(images=("nginx",))
+        assert [each async for each in ordered(tmp_path / "data", order)]
+        overview = await page(mirror, "/")
+    assert "Most by the mirror itself (1); on" in overview
+    assert "client=&amp;outcome" not in overview
+
+
+async def test_without_names_the_numbers_of_downloads_are_told(run: Run) -> None:
+    async with run(**OPERATORS) as mirror:
+        overview = await page(mirror, "/")
+    assert "Downloads: 0. Clients that follow them: 0. Connections: 1." in overview

@@ -122,7 +122,7 @@ def _spenders(what: str, spenders: tuple[Spender, ...]) -> Iterator[str]:
     if spenders:
         yield f"  pulls by {what}"
     for spender in spenders:
-        name = spender.name or "the mirror itself, to warm images"
+        name = spender.shown
         name = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
         yield f"    {spender.pulls:>5}  {name}"
 

@@ -116,7 +116,9 @@ def _endpoint(method: str, path: str) -> tuple[Endpoint, str]:
     if not allowed:
         known = ", ".join(sorted({f"{BASE}{each.path}" for each in ENDPOINTS}))
         raise Problem(
-            HTTPStatus.NOT_FOUND, f"the API has no path {shown(BASE + path)}; it has {known}"
+            HTTPStatus.NOT_FOUND,
+            f"the API has no path {shown(BASE + path)}; it has {known}: "
+            f"{BASE}/openapi.json describes them",
         )
     raise wrong_method(method, *(("GET", "HEAD") if "GET" in allowed else allowed))
 

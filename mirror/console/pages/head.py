@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from mirror.console.parts import RunningMirror
 from mirror.console.request import ConsoleRequest
+from mirror.console.viewers import Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ def head_of(mirror: RunningMirror, request: ConsoleRequest, section: str, events
         section=section,
         here=here,
         events=events,
-        viewer=viewer.name or "" if viewer.acts else "",
+        viewer=login_of(viewer),
         names=viewer.sees_names,
     )
+
+
+def login_of(viewer: Viewer | None) -> str:
+    """Return the login of an operator; empty for other viewers."""
+    return viewer.name or "" if viewer is not None and viewer.acts else ""
