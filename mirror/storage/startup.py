@@ -200,20 +200,15 @@ async def _adopt(index: MetadataStore, catalog: Catalog, on_disk: dict[Digest, L
 
 
 async def _relate(index: MetadataStore, catalog: Catalog) -> None:
-    """Enter links and children. Rows that a crash left for content that is gone are deleted."""
+    """Enter links and children, except those of rows without a file: these rows are going."""
     async for link in cooperatively(await index.links()):
-        if not catalog.link(link.digest, link.repository) and catalog.get(link.digest) is None:
-            index.drop(link.digest)
+        catalog.link(link.digest, link.repository)
     async for row in cooperatively(await index.types()):
         entry = catalog.get(row.digest)
-        if entry is None:
-            index.drop(row.digest)
-        elif entry.media_type is not None:
+        if entry is not None and entry.media_type is not None:
             catalog.describe(row.digest, row.media_type, (), row.upstream)
     children = groupby(await index.children(), key=lambda row: row.manifest)
     async for digest, rows in cooperatively(children):
         entry = catalog.get(digest)
-        if entry is None:
-            index.drop(digest)
-        elif entry.media_type is not None:
+        if entry is not None and entry.media_type is not None:
             catalog.describe(digest, entry.media_type, tuple(row.digest for row in rows))

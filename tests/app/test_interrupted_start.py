@@ -75,8 +75,11 @@ async def make_index(folder: Path) -> None:
     await index.close()
     digests = [str(Digest.of(str(number).encode())) for number in range(MANY)]
     with DataFolder(folder).database() as database:
-        database.executemany("INSERT INTO blob VALUES (?, 1, NULL, 1, 1)", zip(digests))
-        database.executemany("INSERT INTO link VALUES (?, 'docker.io', 'a/b')", zip(digests))
+        database.executemany(
+            "INSERT INTO blob (digest, size, used_at) VALUES (digest_bytes(?), 1, 1)", zip(digests)
+        )
+        database.execute("INSERT INTO repository VALUES (1, 'docker.io', 'a/b')")
+        database.execute("INSERT INTO link SELECT id, 1 FROM blob")
         database.execute(
             "INSERT INTO pull (upstream, account, at, repository, reference, digest, client) "
             "VALUES ('docker.io', '', 1, 'a/b', 'c', 'd', 'e')"

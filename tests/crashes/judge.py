@@ -53,7 +53,9 @@ async def afterwards(data: Path, hub: Hub, images: list[Image], told: Told) -> l
 def _index(data: Path, images: list[Image], told: Told) -> list[str]:
     owned = {f"library/i{number}": _digests(image) for number, image in enumerate(images)}
     with DataFolder(data).database() as database:
-        links = database.execute("SELECT digest, repository FROM link").fetchall()
+        links = database.execute(
+            "SELECT digest_text(digest), repository FROM named_link"
+        ).fetchall()
         [pulls] = database.execute("SELECT count(*) FROM pull").fetchone()
     wrong = [f"a wrong link: {row}" for row in links if row[0] not in owned.get(row[1], ())]
     if pulls < told.entered:

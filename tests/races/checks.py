@@ -98,8 +98,10 @@ def after_the_end(folder: Path, world: World) -> Found:
             yield "an index thrown away", entry.name
     with DataFolder(folder).database() as database:
         try:
-            rows = dict(database.execute("SELECT digest, size FROM blob").fetchall())
-            links = database.execute("SELECT digest, upstream, repository FROM link").fetchall()
+            rows = dict(database.execute("SELECT digest_text(digest), size FROM blob").fetchall())
+            links = database.execute(
+                "SELECT digest_text(digest), upstream, repository FROM named_link"
+            ).fetchall()
             [pulls] = database.execute("SELECT count(*) FROM pull").fetchone()
         except sqlite3.Error as error:
             yield "an index that cannot be read", str(error)

@@ -31,6 +31,7 @@ from mirror.storage.metadata.rows import (
     TagKey,
     TagRow,
     TopRow,
+    TotalRow,
     TypeRow,
 )
 
@@ -122,7 +123,7 @@ class MetadataStoreConformance(ABC):
 
     async def test_the_newest_write_of_a_row_stays(self, store: MetadataStore) -> None:
         for size in (1, 2):
-            store.put_blob(BlobRow(ONE, size, None, NOW))
+            store.put_blob(BlobRow(ONE, size, "type", NOW))
             store.put_type(TypeRow(ONE, "ghcr.io", f"type {size}"))
             store.put_tag(tag("v1", (ONE, OTHER)[size - 1], NOW))
             store.put_publicity(PublicityRow(NGINX, size == 2, NOW))
@@ -175,7 +176,51 @@ class MetadataStoreConformance(ABC):
         assert [row.digest for row in await store.types()] == [OTHER]
         assert list(await store.links()) == [LinkRow(OTHER, NGINX)]
 
+    async def test_nothing_is_recorded_of_a_digest_that_is_not_stored(
+        self, store: MetadataStore
+    ) -> None:
+        store.put_child(ChildRow(ONE, THIRD))
+        store.put_type(TypeRow(ONE, "ghcr.io", "type"))
+        store.put_link(LinkRow(ONE, NGINX))
+        await store.flush()
+        store.put_blob(BlobRow(ONE, 1, None, NOW))
+        await store.flush()
+        for rows in (await store.children(), await store.types(), await store.links()):
+            assert list(rows) == []
+
+    async def test_a_digest_that_returns_has_nothing_of_what_left_with_it(
+        self, store: MetadataStore
+    ) -> None:
+        for _ in range(2):
+            store.put_blob(BlobRow(ONE, 1, "type", NOW))
+            store.put_child(ChildRow(ONE, THIRD))
+            store.put_link(LinkRow(ONE, NGINX))
+            await store.flush()
+            store.drop(ONE)
+            store.put_blob(BlobRow(ONE, 2, "type", NOW))
+            store.put_link(LinkRow(ONE, ALPINE))
+            await store.flush()
+            assert list(await store.blobs()) == [BlobRow(ONE, 2, "type", NOW)]
+            assert list(await store.children()) == []
+            assert list(await store.links()) == [LinkRow(ONE, ALPINE)]
+
+    async def test_sums_of_content_follow_each_change(self, store: MetadataStore) -> None:
+        assert await store.total() == TotalRow(0, 0, 0)
+        store.put_blob(BlobRow(ONE, 4097, None, NOW))
+        store.put_blob(BlobRow(OTHER, 1, "type", NOW))
+        await store.flush()
+        assert await store.total() == TotalRow(2, 1, 3 * 4096)
+        store.put_blob(BlobRow(ONE, 4096, "type", NOW))
+        store.touch(OTHER, NOW + 1)
+        await store.flush()
+        assert await store.total() == TotalRow(2, 2, 2 * 4096)
+        store.drop(ONE)
+        store.drop(THIRD)  # not stored
+        await store.flush()
+        assert await store.total() == TotalRow(1, 1, 4096)
+
     async def test_a_link_is_dropped_alone(self, store: MetadataStore) -> None:
+        store.put_blob(BlobRow(ONE, 1, None, NOW))
         for repository in (NGINX, ALPINE):
             store.put_link(LinkRow(ONE, repository))
         store.drop_link(LinkRow(ONE, NGINX))
@@ -184,6 +229,7 @@ class MetadataStoreConformance(ABC):
 
     async def test_equal_repositories_of_links_are_one_object(self, store: MetadataStore) -> None:
         for digest in (ONE, OTHER):
+            store.put_blob(BlobRow(digest, 1, None, NOW))
             store.put_link(LinkRow(digest, Repository("docker.io", "library/nginx")))
         await store.flush()
         assert len({id(row.repository) for row in await store.links()}) == 1

@@ -14,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import charged
+from mirror.storage.metadata.sqlite import migrations
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
@@ -77,10 +78,9 @@ async def test_a_file_of_a_manifest_that_a_kill_left_is_removed(hub: Hub, tmp_pa
 
 
 async def test_rows_of_content_that_is_gone_leave_the_index(tmp_path: Path) -> None:
-    index = await open_sqlite(tmp_path)
-    await index.close()
     stray, child = Digest.of(b"stray"), Digest.of(b"child")
     with DataFolder(tmp_path).database() as database:
+        database.executescript(f"{';'.join(migrations.scripts()[:10])}; PRAGMA user_version=10;")
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
     store = await open_store(tmp_path, MEBIBYTE, open_filesystem, open_sqlite)
@@ -185,9 +185,14 @@ async def the_books_are_right(data: Path, limit: int) -> None:
     finally:
         await store.close()
     with DataFolder(data).database() as database:
-        rows = dict(database.execute("SELECT digest, size FROM blob").fetchall())
-        links = {row[0] for row in database.execute("SELECT digest FROM link")}
-        parents = {row[0] for row in database.execute("SELECT manifest FROM child")}
+        rows = dict(database.execute("SELECT digest_text(digest), size FROM blob").fetchall())
+        links = {row[0] for row in database.execute("SELECT digest_text(digest) FROM named_link")}
+        parents = {
+            row[0]
+            for row in database.execute(
+                "SELECT digest_text(blob.digest) FROM child JOIN blob ON blob.id = child.manifest"
+            )
+        }
     assert rows == found
     assert links <= rows.keys()
     assert parents <= rows.keys()

@@ -237,14 +237,19 @@ async def test_an_index_of_the_first_schema_is_migrated(
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     folder = mirror.folder
-    tables = ("child", "link", "tag")
     counted = "id, upstream, account, at, repository, reference, digest, client"
     said = "upstream, account, allowed, remaining, window_length, source, at"
     with folder.database() as new:
-        rows = {name: new.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        rows = {"tag": new.execute("SELECT * FROM tag").fetchall()}
+        links = "SELECT digest_text(digest), upstream, repository FROM named_link"
+        rows["link"] = new.execute(links).fetchall()
+        children = """SELECT digest_text(blob.digest), digest_text(child.digest)
+            FROM child JOIN blob ON blob.id = child.manifest"""
+        rows["child"] = new.execute(children).fetchall()
         rows["pull"] = new.execute(f"SELECT {counted} FROM pull").fetchall()
         rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
-        rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
+        blobs = "SELECT digest_text(digest), size, media_type, used_at FROM blob"
+        rows["blob"] = new.execute(blobs).fetchall()
     folder.index.unlink()
     first = (resources.files("mirror.storage.metadata.sqlite") / "schema" / "0001.sql").read_text(
         "utf-8"

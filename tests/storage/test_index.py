@@ -50,7 +50,9 @@ async def filled(data: Path) -> MetadataStore:
     for number in range(1, 8):
         index.add_pull(pull(number))
     for number in range(LINKS):
-        index.put_link(LinkRow(Digest.of(b"%d" % number), REPOSITORY))
+        digest = Digest.of(b"%d" % number)
+        index.put_blob(BlobRow(digest, number, None, 0))
+        index.put_link(LinkRow(digest, REPOSITORY))
     return index
 
 

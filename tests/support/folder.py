@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from mirror.storage.metadata.sqlite.columns import digest_bytes, digest_of
+
+
+def read_digests(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Have a connection's SQL understand `digest_text(column)` and `digest_bytes(text)`."""
+    connection.create_function("digest_text", 1, lambda column: str(digest_of(column)))
+    connection.create_function("digest_bytes", 1, digest_bytes)
+    return connection
+
 
 class DataFolder:
     """The data folder of a mirror, whether one runs or not."""
@@ -64,7 +73,8 @@ class DataFolder:
     @contextmanager
     def database(self, *, autocommit: bool = False) -> Iterator[sqlite3.Connection]:
         """Open the index; writes take effect at the end, or at once with `autocommit`."""
-        connection = sqlite3.connect(self.index)
+        connection = read_digests(sqlite3.connect(self.index))
+        connection.execute("PRAGMA foreign_keys=ON")
         if autocommit:
             connection.isolation_level = None
         with closing(connection) as database, database:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
+from mirror.storage.catalog import charged
 from mirror.storage.metadata.protocol import MetadataDamaged, Source, Spender
 from mirror.storage.metadata.rows import (
     AccountKey,
@@ -27,6 +28,7 @@ from mirror.storage.metadata.rows import (
     TagKey,
     TagRow,
     TopRow,
+    TotalRow,
     TypeRow,
 )
 
@@ -114,15 +116,18 @@ class MemoryMetadata:
 
     def put_child(self, row: ChildRow) -> None:
         """See `ContentMetadata`."""
-        self._children.add(row)
+        if row.manifest in self._blobs:
+            self._children.add(row)
 
     def put_type(self, row: TypeRow) -> None:
         """See `ContentMetadata`."""
-        self._types[row.digest, row.upstream] = row
+        if row.digest in self._blobs:
+            self._types[row.digest, row.upstream] = row
 
     def put_link(self, row: LinkRow) -> None:
         """See `ContentMetadata`."""
-        self._links.add(row)
+        if row.digest in self._blobs:
+            self._links.add(row)
 
     def drop_link(self, row: LinkRow) -> None:
         """See `ContentMetadata`."""
@@ -139,6 +144,12 @@ class MemoryMetadata:
         self._children = {row for row in self._children if row.manifest != digest}
         self._types = {key: row for key, row in self._types.items() if row.digest != digest}
         self._links = {row for row in self._links if row.digest != digest}
+
+    async def total(self) -> TotalRow:
+        """See `ContentMetadata`."""
+        rows = self._blobs.values()
+        manifests = sum(1 for row in rows if row.media_type is not None)
+        return TotalRow(len(rows), manifests, sum(charged(row.size) for row in rows))
 
     async def blobs(self) -> list[BlobRow]:
         """See `ContentMetadata`."""

@@ -11,6 +11,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.folder import read_digests
+
 _BLOCK = 512  # bytes, the unit of st_blocks
 _SAMPLES_EVERY = 0.05  # s
 
@@ -67,9 +69,12 @@ def rows(folder: Path) -> Rows:
     path = folder / "index.db"
     if not path.exists():
         return Rows({}, frozenset())
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-        sizes = dict(database.execute("SELECT digest, size FROM blob"))
-        links = frozenset(database.execute("SELECT digest, repository FROM link"))
+    reading = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+    with closing(read_digests(reading)) as database:
+        sizes = dict(database.execute("SELECT digest_text(digest), size FROM blob"))
+        links = frozenset(
+            database.execute("SELECT digest_text(digest), repository FROM named_link")
+        )
         tags = dict(database.execute("SELECT repository, digest FROM tag WHERE tag = 'latest'"))
     return Rows(sizes, links, tags)
 

@@ -29,6 +29,7 @@ from mirror.storage.metadata.rows import (
     TagKey,
     TagRow,
     TopRow,
+    TotalRow,
     TypeRow,
 )
 
@@ -64,13 +65,13 @@ class ContentMetadata(Rebuilt, Protocol):
         """Record a stored blob or manifest."""
 
     def put_child(self, row: ChildRow) -> None:
-        """Record a digest that a stored manifest references."""
+        """Record a digest that a manifest references, if the manifest is stored."""
 
     def put_type(self, row: TypeRow) -> None:
-        """Record an upstream's media type for a stored manifest."""
+        """Record an upstream's media type for a manifest, if the manifest is stored."""
 
     def put_link(self, row: LinkRow) -> None:
-        """Record that a repository contains a digest. Written at once."""
+        """Record that a repository contains a digest, if it is stored. Written at once."""
 
     def drop_link(self, row: LinkRow) -> None:
         """Delete the record that a repository contains a digest."""
@@ -80,6 +81,9 @@ class ContentMetadata(Rebuilt, Protocol):
 
     def drop(self, digest: Digest) -> None:
         """Delete a digest, with its links, types and children."""
+
+    async def total(self) -> TotalRow:
+        """Return the sums over the stored content, without counting. Raises MetadataError."""
 
     async def blobs(self) -> Sequence[BlobRow]:
         """Return the stored content, least recently used first. Raises MetadataError."""

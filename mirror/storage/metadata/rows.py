@@ -24,6 +24,14 @@ class BlobRow(NamedTuple):
     changed_at: int | None = None
 
 
+class TotalRow(NamedTuple):
+    """The sums over the stored content: how many, and the bytes in whole blocks of a disk."""
+
+    blobs: int  # manifests included
+    manifests: int
+    bytes: int
+
+
 class ChildRow(NamedTuple):
     """A digest that a stored manifest references."""
 

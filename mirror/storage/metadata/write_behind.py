@@ -17,7 +17,7 @@ from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
 
-_SLICE = 64  # writes per transaction: each may touch a page or two
+_SLICE = 64  # plain writes per transaction: each may touch a page or two
 _PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
 
 W = TypeVar("W")
@@ -38,6 +38,9 @@ class Writer(Protocol[W_contra]):
 
     async def caught_up(self) -> bool:
         """Use that all writes succeeded; returns whether all rows were lost. Raises nothing."""
+
+    def weight(self, write: W_contra) -> int:
+        """Return how many plain writes this one takes as much room in a log as."""
 
     def named(self, write: W_contra) -> str:
         """Name the row of a write, for a log line."""
@@ -85,6 +88,10 @@ class WriteBehind(Generic[W]):
         """Queue a write; it replaces an older pending write of the same key."""
         self._pending.pop(key, None)  # the newest write comes last
         self._pending[key] = write
+
+    def cancel(self, key: Hashable) -> None:
+        """Drop a pending write of this key, if there is one."""
+        self._pending.pop(key, None)
 
     def awaits(self, key: Hashable) -> bool:
         """Whether a write of this key is pending."""
@@ -181,8 +188,7 @@ class WriteBehind(Generic[W]):
         Slices bound the size of a write-ahead log.
         """
         entries, self._entries = self._entries, {}
-        keys = list(islice(self._pending, _SLICE))
-        writes = {key: self._pending.pop(key) for key in keys}
+        writes = {key: self._pending.pop(key) for key in self._next_keys()}
         entered, written = self._entered, 0
         try:
             async for number in self._write([*entries.values(), *writes.values()]):
@@ -200,6 +206,15 @@ class WriteBehind(Generic[W]):
             self._tried = entered
             self._progress.notify()
         return True
+
+    def _next_keys(self) -> list[Hashable]:
+        keys, room = list[Hashable](), _SLICE
+        for key, write in self._pending.items():
+            room -= self._writer.weight(write)
+            if room < 0 and keys:
+                break
+            keys.append(key)
+        return keys
 
     async def _write(self, writes: Sequence[W]) -> AsyncIterator[int]:
         """Write all rows, dropping any that the writer refuses: such a row would block the rest.

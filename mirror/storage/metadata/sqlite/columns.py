@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mirror.oci.digest import Digest
+from mirror.oci.errors import DigestInvalid
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag, parse_reference
+from mirror.storage.metadata.protocol import MetadataDamaged
 from mirror.storage.metadata.rows import (
     AccountKey,
     BlobRow,
@@ -22,10 +24,35 @@ from mirror.storage.metadata.rows import (
     TypeRow,
 )
 
+_CODES = {"sha256": b"\x01", "sha512": b"\x02"}  # of algorithms, and so the first byte
+_ALGORITHMS = {code[0]: algorithm for algorithm, code in _CODES.items()}
 
-def link_columns(row: LinkRow) -> tuple[str, str, str]:
+
+def digest_bytes(digest: str) -> bytes:
+    """Return the column of a digest: a byte for the algorithm, and the hash."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    return _CODES[algorithm] + bytes.fromhex(hexadecimal)
+
+
+def digest_of(column: bytes) -> Digest:
+    """Return the digest of a column. Raises MetadataDamaged."""
+    try:
+        return Digest(f"{_ALGORITHMS[column[0]]}:{column[1:].hex()}")
+    except (LookupError, TypeError, AttributeError):
+        raise MetadataDamaged(f"no digest: {column!r}") from None
+
+
+def bytes_of_text(text: bytes) -> bytes | None:
+    """Return the column of a digest that older schemas hold as text; None if the text is none."""
+    try:
+        return digest_bytes(Digest.parse(text.decode("ascii")))
+    except (UnicodeDecodeError, DigestInvalid):
+        return None
+
+
+def link_columns(row: LinkRow) -> tuple[bytes, str, str]:
     """Return the columns of a link."""
-    return str(row.digest), row.repository.upstream, row.repository.name
+    return digest_bytes(row.digest), row.repository.upstream, row.repository.name
 
 
 def tag_columns(key: TagKey) -> tuple[str, str, str]:
@@ -34,20 +61,20 @@ def tag_columns(key: TagKey) -> tuple[str, str, str]:
 
 
 def blob_row(
-    digest: str, size: int, media_type: str | None, used_at: int, changed_at: int | None
+    digest: bytes, size: int, media_type: str | None, used_at: int, changed_at: int | None
 ) -> BlobRow:
     """Return the blob of these columns."""
-    return BlobRow(Digest(digest), size, media_type, used_at, changed_at)
+    return BlobRow(digest_of(digest), size, media_type, used_at, changed_at)
 
 
-def child_row(manifest: str, digest: str) -> ChildRow:
+def child_row(manifest: bytes, digest: bytes) -> ChildRow:
     """Return the child of these columns."""
-    return ChildRow(Digest(manifest), Digest(digest))
+    return ChildRow(digest_of(manifest), digest_of(digest))
 
 
-def type_row(digest: str, upstream: str, media_type: str) -> TypeRow:
+def type_row(digest: bytes, upstream: str, media_type: str) -> TypeRow:
     """Return the type of these columns."""
-    return TypeRow(Digest(digest), upstream, media_type)
+    return TypeRow(digest_of(digest), upstream, media_type)
 
 
 def tag_row(

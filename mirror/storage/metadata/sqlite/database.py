@@ -1,4 +1,4 @@
-"""SQLite through aiosqlite: one connection to one file, and one writer."""
+"""SQLite through aiosqlite: one connection to a file that writes, and one for queries."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar, cast
+from urllib.parse import quote
 
 import aiosqlite
 
-from mirror.storage.metadata.protocol import MetadataDamaged
+from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError
 from mirror.storage.metadata.sqlite.errors import DiskFailed, translated
 from mirror.storage.metadata.sqlite.migrations import migrate
 from mirror.util.uncancelled import run_to_completion
@@ -32,7 +33,11 @@ _PRAGMAS = (
     "PRAGMA wal_autocheckpoint=64",
     f"PRAGMA journal_size_limit={WAL_BYTES}",
     "PRAGMA mmap_size=0",
+    "PRAGMA foreign_keys=ON",  # links and children leave with their blob
 )
+# For queries alone: the other connection moves the log into the file.
+_READING = ("PRAGMA query_only=1", "PRAGMA cache_size=-8000", "PRAGMA busy_timeout=5000",
+    "PRAGMA mmap_size=0")  # fmt: skip
 # A full disk has no room for the file that connections share; a single exclusive one needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
@@ -44,10 +49,21 @@ class Database:
 
     All methods raise MetadataError. `alone` means that the file is locked exclusively, with lock
     table and log in memory.
+
+    Queries have a separate connection and thread, if the file can be shared. The log is not
+    emptied before the end of a query.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, *, alone: bool) -> None:
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        reader: aiosqlite.Connection | None,
+        path: Path,
+        *,
+        alone: bool,
+    ) -> None:
         self._connection = connection
+        self._reader = reader
         self._path = path
         self._file = _identity(path)
         self.alone = alone
@@ -65,7 +81,8 @@ class Database:
         try:
             with translated():
                 await migrate(connection, path)
-            return cls(connection, path, alone=alone)
+            reader = None if alone else await _read_only(path)
+            return cls(connection, reader, path, alone=alone)
         except BaseException:
             await _break_off(connection)
             raise
@@ -74,18 +91,31 @@ class Database:
         """Close; an open connection would keep the process alive."""
         self.closed = True
         with translated():
-            await self._connection.close()
+            try:
+                await self._stop_reading()  # first: the last one to leave removes the log
+            finally:
+                await self._connection.close()
+
+    async def _stop_reading(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
 
     async def break_off(self) -> None:
         """Close at once: a running statement is rolled back, and waiting ones raise an error."""
         self.closed = True
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await _break_off(reader)
         await _break_off(self._connection)
 
     async def fetch(self, make: Callable[..., R], sql: str, *args: object) -> list[R]:
-        """Return all rows of a query, each made of its columns, on the thread of the database."""
-        with translated():
-            run = cast("Callable[..., Awaitable[list[R]]]", self._connection._execute)
-            return await run(_fetched, self._connection._conn, make, sql, _bound(args))
+        """Return all rows of a query, each made of its columns, on a thread of the database."""
+        if self._reader is not None:
+            with contextlib.suppress(DiskFailed):
+                return await _fetch(self._reader, make, sql, args)
+            await self._stop_reading()  # a recovered disk may serve a new connection, but not it
+        return await _fetch(self._connection, make, sql, args)
 
     async def write(self, writes: Iterable[Write]) -> None:
         """Execute all of `writes` in order, or none of them, even if the caller is cancelled.
@@ -121,9 +151,11 @@ class Database:
             await self._connection.execute_fetchall("VACUUM INTO ?", (str(path),))
 
 
-async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
+async def _connect(
+    path: Path | str, pragmas: Iterable[str], *, uri: bool = False
+) -> aiosqlite.Connection:
     with translated():
-        connection = await aiosqlite.connect(path, isolation_level=None)
+        connection = await aiosqlite.connect(path, isolation_level=None, uri=uri)
         try:
             for pragma in pragmas:
                 await connection.execute_fetchall(pragma)
@@ -131,6 +163,22 @@ async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
             await _break_off(connection)
             raise
         return connection
+
+
+async def _read_only(path: Path) -> aiosqlite.Connection | None:
+    """Open a second connection for queries; None if the disk fails, and the first has to do."""
+    try:
+        return await _connect(f"file:{quote(str(path))}?mode=ro", _READING, uri=True)
+    except MetadataError:
+        return None
+
+
+async def _fetch(
+    connection: aiosqlite.Connection, make: Callable[..., R], sql: str, args: Sequence[object]
+) -> list[R]:
+    with translated():
+        run = cast("Callable[..., Awaitable[list[R]]]", connection._execute)
+        return await run(_fetched, connection._conn, make, sql, _bound(args))
 
 
 async def _break_off(connection: aiosqlite.Connection) -> None:

@@ -14,13 +14,16 @@ from typing import Self, TypeVar
 from mirror.oci.errors import shown
 from mirror.storage.errors import StoreError, in_words
 from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError
+from mirror.storage.metadata.sqlite.columns import digest_of
 from mirror.storage.metadata.sqlite.database import Database, Write
 from mirror.storage.metadata.sqlite.errors import DiskFailed, TableMissing
+from mirror.storage.metadata.sqlite.statements import DROP_BLOB, TOUCH
 from mirror.util import permissions
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
+_WEIGHTS = {DROP_BLOB: 3, TOUCH: 2}  # half of the pages, measured on 200,000 blobs
 _TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM) (\w+)")  # of a statement
 _LOST = (MetadataDamaged, TableMissing)  # of a database that was sound when opened
 
@@ -71,11 +74,15 @@ class IndexFile:
         """Execute all writes in order, or none; see `Database.write`."""
         await self._database.write(writes)
 
+    def weight(self, write: Write) -> int:
+        """Return how many plain writes this one touches as many pages as."""
+        return _WEIGHTS.get(write[0], 1)
+
     def named(self, write: Write) -> str:
         """Name a row that cannot be written: its table, and its text values."""
         statement, values = write
         table = _TABLE.search(statement)
-        words = " ".join(value for value in values if isinstance(value, str))
+        words = " ".join(_in_words(value) for value in values if isinstance(value, (str, bytes)))
         return f"the row {shown(words)} of the table {table[1] if table else statement}"
 
     async def close(self) -> None:
@@ -176,6 +183,10 @@ def _move_aside(path: Path) -> Path:
         path.rename(aside)
     _remove_log(path)
     return aside
+
+
+def _in_words(value: str | bytes) -> str:
+    return value if isinstance(value, str) else digest_of(value)
 
 
 def _remove_log(path: Path) -> None:

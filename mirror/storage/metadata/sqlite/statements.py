@@ -7,23 +7,19 @@ PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at, changed_at)
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
     used_at = excluded.used_at, changed_at = excluded.changed_at"""
 TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
-PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-PUT_TYPE = """INSERT INTO manifest_type (digest, upstream, media_type) VALUES ($1, $2, $3)
-    ON CONFLICT (digest, upstream) DO UPDATE SET media_type = excluded.media_type"""
-PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
+DROP_BLOB = "DELETE FROM blob WHERE digest = $1"
+PUT_CHILD = """INSERT INTO child (manifest, digest) SELECT id, $2 FROM blob WHERE digest = $1
     ON CONFLICT DO NOTHING"""
-DROP_LINK = "DELETE FROM link WHERE digest = $1 AND upstream = $2 AND repository = $3"
+PUT_TYPE = """INSERT INTO manifest_type (manifest, upstream, media_type)
+    SELECT id, $2, $3 FROM blob WHERE digest = $1
+    ON CONFLICT (manifest, upstream) DO UPDATE SET media_type = excluded.media_type"""
+PUT_LINK = "INSERT INTO named_link (digest, upstream, repository) VALUES ($1, $2, $3)"
+DROP_LINK = "DELETE FROM named_link WHERE digest = $1 AND upstream = $2 AND repository = $3"
 PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,
     media_type = excluded.media_type, size = excluded.size, checked_at = excluded.checked_at"""
 DROP_TAG = "DELETE FROM tag WHERE upstream = $1 AND repository = $2 AND tag = $3"
-DROP = (
-    ("blob", "DELETE FROM blob WHERE digest = $1"),
-    ("child", "DELETE FROM child WHERE manifest = $1"),
-    ("link", "DELETE FROM link WHERE digest = $1"),
-    ("type", "DELETE FROM manifest_type WHERE digest = $1"),
-)
 PUT_PULL = """INSERT INTO pull
     (session, entry, upstream, account, at, repository, reference, digest, client)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -85,10 +81,13 @@ SPENDERS = {
     "tag": _SPENDERS.format(what=_IMAGE),
 }
 
+TOTAL = "SELECT blobs, manifests, bytes FROM total"
 BLOBS = "SELECT digest, size, media_type, used_at, changed_at FROM blob ORDER BY used_at"
-CHILDREN = "SELECT manifest, digest FROM child ORDER BY manifest"
-TYPES = "SELECT digest, upstream, media_type FROM manifest_type"
-LINKS = "SELECT digest, upstream, repository FROM link"
+CHILDREN = """SELECT blob.digest, child.digest FROM child JOIN blob ON blob.id = child.manifest
+    ORDER BY child.manifest"""
+TYPES = """SELECT digest, upstream, manifest_type.media_type FROM manifest_type
+    JOIN blob ON blob.id = manifest_type.manifest"""
+LINKS = "SELECT digest, upstream, repository FROM named_link"
 TAGS = """SELECT upstream, repository, tag, digest, media_type, size, checked_at FROM tag
     ORDER BY checked_at"""
 PUBLICITY = "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"

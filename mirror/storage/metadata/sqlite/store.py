@@ -7,19 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError, Spender
 from mirror.storage.metadata.rows import (
     AccountKey,
     AskedRow,
-    BlobRow,
-    ChildRow,
     GateRow,
     HistoryRow,
     LimitRow,
-    LinkRow,
     PastPull,
     PinRow,
     PublicityRow,
@@ -28,13 +24,12 @@ from mirror.storage.metadata.rows import (
     TagKey,
     TagRow,
     TopRow,
-    TypeRow,
 )
 from mirror.storage.metadata.sqlite import columns
 from mirror.storage.metadata.sqlite import statements as sql
+from mirror.storage.metadata.sqlite.content_rows import ContentRows
 from mirror.storage.metadata.sqlite.database import WAL_BYTES, Write
 from mirror.storage.metadata.sqlite.file import IndexFile
-from mirror.storage.metadata.write_behind import WriteBehind
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "index.db"
@@ -46,10 +41,10 @@ async def open_sqlite(folder: Path) -> SqliteMetadata:
 
     Raises StoreError if it was written by a newer version or cannot be opened.
     """
-    return SqliteMetadata(await IndexFile.open(folder / _NAME))
+    return SqliteMetadata(await IndexFile.open(folder / _NAME), _INTERVAL)
 
 
-class SqliteMetadata(WriteBehind[Write]):
+class SqliteMetadata(ContentRows):
     """A `MetadataStore`: the rows are written to the database in batches, once a second.
 
     A crash loses at most one interval, and the next start repairs the rest. If the database turns
@@ -57,10 +52,6 @@ class SqliteMetadata(WriteBehind[Write]):
     """
 
     log_bytes: Final = WAL_BYTES
-
-    def __init__(self, file: IndexFile) -> None:
-        super().__init__(file, _INTERVAL)
-        self._file = file
 
     def __repr__(self) -> str:
         return f"<SqliteMetadata: {self.pending} writes pending>"
@@ -78,66 +69,6 @@ class SqliteMetadata(WriteBehind[Write]):
         """Replace a database that turned out to be damaged while it was read at start."""
         self.forget()
         await self._file.start_over(error)
-
-    # Stored content
-
-    def put_blob(self, row: BlobRow) -> None:
-        """See `ContentMetadata`."""
-        args = (str(row.digest), row.size, row.media_type, row.used_at, row.changed_at)
-        self.later(("blob", row.digest), (sql.PUT_BLOB, args))
-
-    def put_child(self, row: ChildRow) -> None:
-        """See `ContentMetadata`."""
-        args = (str(row.manifest), str(row.digest))
-        self.later(("child", *row), (sql.PUT_CHILD, args))
-
-    def put_type(self, row: TypeRow) -> None:
-        """See `ContentMetadata`."""
-        args = (str(row.digest), row.upstream, row.media_type)
-        self.later(("type", row.digest, row.upstream), (sql.PUT_TYPE, args))
-
-    def put_link(self, row: LinkRow) -> None:
-        """See `ContentMetadata`."""
-        self.later(("link", *row), (sql.PUT_LINK, columns.link_columns(row)))
-        self.soon()
-
-    def drop_link(self, row: LinkRow) -> None:
-        """See `ContentMetadata`."""
-        self.later(("link", *row), (sql.DROP_LINK, columns.link_columns(row)))
-
-    def touch(self, digest: Digest, used_at: int) -> None:
-        """See `ContentMetadata`."""
-        if not self.awaits(("blob", digest)):
-            self.later(("touch", digest), (sql.TOUCH, (str(digest), used_at)))
-
-    def drop(self, digest: Digest) -> None:
-        """See `ContentMetadata`."""
-        for table, statement in sql.DROP:
-            self.later((table, digest), (statement, (str(digest),)))
-
-    async def blobs(self) -> list[BlobRow]:
-        """See `ContentMetadata`."""
-        return await self._file.fetch(columns.blob_row, sql.BLOBS)
-
-    async def children(self) -> list[ChildRow]:
-        """See `ContentMetadata`."""
-        return await self._file.fetch(columns.child_row, sql.CHILDREN)
-
-    async def types(self) -> list[TypeRow]:
-        """See `ContentMetadata`."""
-        return await self._file.fetch(columns.type_row, sql.TYPES)
-
-    async def links(self) -> list[LinkRow]:
-        """See `ContentMetadata`."""
-        repositories: dict[tuple[str, str], Repository] = {}
-
-        def link(digest: str, upstream: str, name: str) -> LinkRow:
-            repository = repositories.get((upstream, name))
-            if repository is None:
-                repository = repositories[upstream, name] = Repository(upstream, name)
-            return LinkRow(Digest(digest), repository)
-
-        return await self._file.fetch(link, sql.LINKS)
 
     # Tags and repositories
 
