@@ -13,7 +13,7 @@ from mirror.admin.messages import OrderError, Piece, Record
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
-MAX_ORDER = 8 * 1024 * 1024  # bytes: the images of a large list
+_MAX_ORDER = 8 * 1024 * 1024  # bytes: the images of a large list
 _MAX_RECORD = 4096  # bytes of a record that a command sends
 _MAX_PIECE = 4 * 1024 * 1024  # bytes
 PATIENCE = 600.0  # seconds for the next bytes: the command may wait for a slow disk
@@ -28,7 +28,7 @@ class Incoming:
 
     async def order(self) -> bytes:
         """Return the line of the order; raises OrderError."""
-        return await self._line(MAX_ORDER)
+        return await self._line(_MAX_ORDER)
 
     async def records(self) -> AsyncIterator[Record]:
         """Yield the records that the command sends, with the bytes of pieces; raises OrderError."""

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mirror.admin.messages import OrderError, Record, Refused, Work
-from mirror.admin.operations import OPERATIONS
-from mirror.admin.operations.parts import LiveParts, OperationParts, Whole
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.statistics.recorder import Recorder
-from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
+from mirror.util.deferred import Deferred
+
+if TYPE_CHECKING:
+    from mirror.admin.messages import Record, Work
+    from mirror.admin.operations.parts import LiveParts, Whole
+    from mirror.admin.order_runner import OrderRunner
 
 
 class AdminService:
-    """Carries out orders, each by the operation for its type.
+    """Carries out orders, each by the operation for its type; the first order loads them all.
 
     Removed content leaves the accounting, the disk, and memory. No response is cut: an open file
     stays readable, and a fetch stores its blob once proven, even if it was removed meanwhile.
     `altered` is the content that was found damaged, and was discarded, when the store was opened
-    for the order: the first verify reports it. `live` has the parts of a daemon, None without one.
-    `whole` is the daemon once it has been built, from this service among others.
+    for the order: the first verify reports it. `live` returns the parts of a daemon; it is None
+    without one. `whole` is the daemon, for the orders that no part can carry out.
     """
 
-    whole: Whole | None = None
+    whole: Deferred[Whole] | None = None
 
     def __init__(
         self,
@@ -40,14 +42,27 @@ class AdminService:
         demand: Demand,
         recorder: Recorder,
         altered: tuple[Digest, ...] = (),
-        live: LiveParts | None = None,
+        live: Callable[[], LiveParts] | None = None,
     ) -> None:
-        self._parts = OperationParts(
-            store, tags, memory, budget, demand, recorder, altered=altered, live=live
-        )
+        def build() -> OrderRunner:
+            from mirror.admin.order_runner import OrderRunner
+
+            return OrderRunner(
+                store,
+                tags,
+                memory,
+                budget,
+                demand,
+                recorder,
+                altered=altered,
+                live=live() if live is not None else None,
+            )
+
+        self._store = store
+        self._runner = Deferred(build)
 
     def __repr__(self) -> str:
-        return f"<AdminService of {self._parts.store!r}>"
+        return f"<AdminService of {self._store!r}>"
 
     async def carry_out(
         self, order: Work, incoming: AsyncIterator[Record] | None = None
@@ -56,14 +71,7 @@ class AdminService:
 
         `incoming` has the content that an order such as `import` asks for, after it has asked.
         """
-        parts = replace(self._parts, incoming=incoming, whole=self.whole)
-        try:
-            async with aclosing(OPERATIONS[type(order)](parts, order)) as records:
-                async for record in records:
-                    yield record
-        except OrderError as error:
-            yield Refused(str(error), error.why)
-        except StorageError as error:
-            yield Refused(
-                f"the data folder {self._parts.store.root} fails: {error.reason}", "failed"
-            )
+        runner = await self._runner.get()
+        async with aclosing(runner.run(order, incoming, self.whole)) as records:
+            async for record in records:
+                yield record

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aiohttp import ClientConnectionError, web
+from aiohttp import web
 
-from mirror.admin.action_log import LoggedAction
-from mirror.admin.incoming import MAX_ORDER, PATIENCE, Incoming
-from mirror.admin.json_lines import read_order, record_line
-from mirror.admin.messages import Content, OrderError, Record, Refused
 from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
-from mirror.util.cooperative import cooperatively
+from mirror.util.deferred import Deferred
+
+if TYPE_CHECKING:
+    from mirror.admin.order_requests import OrderRequests
 
 _log = logging.getLogger(__name__)
 
@@ -95,62 +95,22 @@ def _app(
     service: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
 ) -> web.Application:
+    def build() -> OrderRequests:
+        from mirror.admin.order_requests import OrderRequests
+
+        return OrderRequests(service)
+
+    requests = Deferred(build)
+
     async def orders(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
-        await response.prepare(request)
-        # The order ends with its connection.
-        with contextlib.suppress(ClientConnectionError):
-            async with aclosing(_records(service, Incoming(request.content))) as records:
-                await _answer(request, response, records)
-            await response.write_eof()
-        return response
+        return await (await requests.get()).answer(request)
 
     async def health(request: web.Request) -> web.Response:
         wrong = await trouble() if request.path == "/readyz" else None
         return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ok'}\n")
 
-    app = web.Application(client_max_size=MAX_ORDER)
+    app = web.Application()
     app.router.add_post("/orders", orders)
     app.router.add_get("/healthz", health)
     app.router.add_get("/readyz", health)
     return app
-
-
-async def _answer(
-    request: web.Request, response: web.StreamResponse, records: AsyncIterator[Record]
-) -> None:
-    """Write records; raises ClientConnectionError if the command has gone, or reads no content.
-
-    Content is kept from eviction while it is read. A list has the time of its reader: it may be
-    in a pager.
-    """
-    patience: float | None = None
-    async for record in records:
-        if isinstance(record, Content):
-            patience = PATIENCE
-        async for piece in cooperatively(record_line(record), 1):
-            try:
-                async with asyncio.timeout(patience):
-                    await response.write(piece)
-            except TimeoutError:
-                _log.warning("an order ends: its command took no content for %g s", patience)
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ClientConnectionError from None
-
-
-async def _records(service: AdminService, incoming: Incoming) -> AsyncGenerator[Record, None]:
-    try:
-        order = read_order(await incoming.order())
-    except OrderError as error:
-        yield Refused(str(error))
-        return
-    try:
-        with LoggedAction(order) as action:
-            async with aclosing(service.carry_out(order, incoming.records())) as records:
-                async for record in records:
-                    action.last = record
-                    yield record
-    except Exception:  # noqa: BLE001 - the last resort, and it is logged
-        _log.exception("unexpected failure of an order: %s", order)
-        yield Refused("the mirror failed; its log has the reason", "failed")

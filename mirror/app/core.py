@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mirror.admin.operations.parts import LiveParts
 from mirror.admin.service import AdminService
 from mirror.app.max_size import in_bytes
 from mirror.budget.account import BudgetPolicy
@@ -35,6 +35,9 @@ from mirror.storage.metadata.sqlite.soundness import quick_fault
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
+
+if TYPE_CHECKING:
+    from mirror.admin.operations.parts import LiveParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,11 @@ def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
 
 
 def build_admin_service(
-    core: Core, altered: tuple[Digest, ...] = (), live: LiveParts | None = None
+    core: Core, altered: tuple[Digest, ...] = (), live: Callable[[], LiveParts] | None = None
 ) -> AdminService:
     """Return the service of orders; `altered` are the blobs that the start found damaged.
 
-    `live` has the parts of a daemon, None without one.
+    `live` returns the parts of a daemon, None without one.
     """
     return AdminService(
         store=core.store,

@@ -14,9 +14,10 @@ from yarl import URL
 from mirror.admin.socket_server import controlled
 from mirror.app import background
 from mirror.app.core import Clocks
+from mirror.app.deferred_whole import defer_whole
 from mirror.app.listeners import build_certificate, open_listeners
 from mirror.app.max_size import follow_file_system
-from mirror.app.parts import Parts, build_parts, build_pin_keeper
+from mirror.app.parts import Parts, build_parts, keep_pins
 from mirror.app.reload import Reloader
 from mirror.app.schedules import Scheduler
 from mirror.app.upstream_plans import UpstreamPlans
@@ -27,7 +28,6 @@ from mirror.app.web_server import (
     build_connections,
     serve,
 )
-from mirror.app.whole import WholeMirror
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.settings import Address, Loaded, Settings
 from mirror.settings.display import Origins
@@ -97,8 +97,7 @@ async def running(
         stack.enter_context(observers.lag)
         read = read or partial(Loaded, sources, settings)
         reloader = Reloader(settings, Origins(sources), read, parts)
-        whole = parts.service.whole = WholeMirror(reloader, read)
-        stack.push_async_callback(whole.close)
+        parts.service.whole = defer_whole(stack, reloader, read)
         _begin_jobs(stack, parts, reloader)
         await stack.enter_async_context(_taking_orders(parts))
         await stack.enter_async_context(_watched(parts.web_server, listeners.metrics))
@@ -126,7 +125,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         core.recorder.run(),
         parts.limit_poller.run(),
         parts.scheduler.run(),
-        build_pin_keeper(parts).run(),
+        keep_pins(parts),
         parts.content.refresh_ahead.run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),

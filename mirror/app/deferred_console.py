@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from mirror.admin.service import AdminService
 from mirror.console.metrics import Activity, ConsoleFigures
 from mirror.oci.errors import RegistryError
 from mirror.settings import Settings
-from mirror.util.singleflight import SingleFlight
+from mirror.util.deferred import Deferred
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.error_reply import refusal
 from mirror.web.reply import Reply
@@ -40,7 +39,7 @@ class DeferredConsole:
         self._service = service
         self._started = time.time()
         self._console: Console | None = None
-        self._loads: SingleFlight[None, Console] = SingleFlight()
+        self._builder = Deferred(_builder)
         self._stops = False
 
     def __repr__(self) -> str:
@@ -53,23 +52,24 @@ class DeferredConsole:
 
     async def answer(self, request: web.BaseRequest, path: ConsolePath) -> Reply:
         """Answer a request of any method; errors are answers, too."""
-        if self._console is None:
+        console = self._console
+        if console is None:
             try:
-                self._console = await self._loads.join(None, self._load)
+                console = await self._load()
             except Exception:  # noqa: BLE001 - logged: the next request tries again
                 _log.exception("the page and the API cannot be loaded")
                 return refusal(RegistryError("the mirror failed; its log has the reason"))
-        return await self._console.answer(request, path)
+        return await console.answer(request, path)
 
     async def _load(self) -> Console:
-        builder = await asyncio.to_thread(_builder)
-        console = builder.build(
-            self._settings, self._authenticator, self._service, started=self._started
-        )
-        if self._stops:
-            await console.stop()
-        self._console = console
-        return console
+        builder = await self._builder.get()
+        if self._console is None:
+            self._console = builder.build(
+                self._settings, self._authenticator, self._service, started=self._started
+            )
+            if self._stops:
+                await self._console.stop()
+        return self._console
 
     def change(self, settings: Settings) -> None:
         """Apply other settings, after a reload."""
@@ -87,7 +87,7 @@ class DeferredConsole:
 
     async def close(self) -> None:
         """Stop running questions."""
-        await self._loads.close()
+        await self._builder.close()
         if self._console is not None:
             await self._console.close()
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mirror.admin.absent_pins import AbsentPins
-from mirror.admin.operations.parts import LiveParts
-from mirror.admin.operations.warm_pulls import WarmPulls
-from mirror.admin.operations.warm_room import Claims
-from mirror.admin.pin_keeper import PinKeeper
-from mirror.admin.pin_renewal import PinRenewal
 from mirror.admin.service import AdminService
 from mirror.app.content import ContentParts, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
@@ -28,7 +25,12 @@ from mirror.app.web_server import (
 from mirror.budget.limit_poller import LimitPoller
 from mirror.settings import Settings
 from mirror.upstream.telemetry import UpstreamResponse
-from mirror.util.fair_semaphore import FairSemaphore
+from mirror.util.deferred import Deferred
+
+if TYPE_CHECKING:
+    from mirror.admin.operations.parts import LiveParts
+    from mirror.admin.pin_keeper import PinKeeper
+    from mirror.app.scheduled_runs import ScheduledRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,13 @@ async def build_parts(
 
     upstreams = await open_upstreams(stack, core, plans, observe)
     content = await build_content(stack, settings, core, upstreams)
-    live = build_live_parts(core, upstreams, content, connections)
+    absent_pins = AbsentPins(core.clocks.timer)
+
+    def live() -> LiveParts:
+        from mirror.app.build_live_parts import build_live_parts
+
+        return build_live_parts(core, upstreams, content, connections, absent_pins)
+
     service = build_admin_service(core, live=live)
     web_server = build_web_server(
         stack,
@@ -94,38 +102,32 @@ async def build_parts(
         web_server=web_server,
         service=service,
         limit_poller=limit_poller,
-        scheduler=Scheduler(service, schedules=settings.schedules, clock=core.clocks.wall),
-        absent_pins=live.absent_pins,
+        scheduler=Scheduler(
+            defer_runs(service), schedules=settings.schedules, clock=core.clocks.wall
+        ),
+        absent_pins=absent_pins,
     )
 
 
-def build_live_parts(
-    core: Core, upstreams: Upstreams, content: ContentParts, connections: Connections
-) -> LiveParts:
-    """Return the parts that orders find in a running mirror only."""
-    certificate = connections.certificate
-    return LiveParts(
-        fetches=content.fetches,
-        registries=upstreams.registries,
-        connections=lambda: len(connections.of_clients),
-        certificate_end=lambda: certificate.end if certificate is not None else None,
-        access=content.access,
-        manifests=content.manifests,
-        blobs=content.blobs,
-        warm_figures=content.warm_figures,
-        warm_places=FairSemaphore(1),
-        warm_pulls=WarmPulls(core.budget),
-        warm_claims=Claims(),
-        absent_pins=AbsentPins(core.clocks.timer),
-    )
+def defer_runs(service: AdminService) -> Deferred[ScheduledRuns]:
+    """Return the runs of schedules, for a mirror that may have none."""
+
+    def make() -> ScheduledRuns:
+        from mirror.app.scheduled_runs import ScheduledRuns
+
+        return ScheduledRuns(service)
+
+    return Deferred(make)
 
 
-def build_pin_keeper(parts: Parts) -> PinKeeper:
-    """Return the keeper of pinned tags."""
-    return PinKeeper(
-        store=parts.core.store,
-        manifests=parts.content.manifests,
-        upstreams=parts.upstreams.registries,
-        absent=parts.absent_pins,
-        renewal=PinRenewal(parts.core.budget, parts.content.manifests, parts.service),
-    )
+async def keep_pins(parts: Parts) -> None:
+    """Keep pinned tags as upstream has them, for ever; the first pin loads the keeper."""
+    await parts.core.store.pins.any.wait()
+    keeper = await asyncio.to_thread(_build_pin_keeper, parts)
+    await keeper.run()
+
+
+def _build_pin_keeper(parts: Parts) -> PinKeeper:
+    from mirror.app.build_pin_keeper import build_pin_keeper
+
+    return build_pin_keeper(parts)

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from mirror.admin.messages import Record, Refused, Reloaded, Unusable
 from mirror.app import preflight
 from mirror.app.build_clients import (
     build_authenticator,
@@ -25,6 +24,7 @@ from mirror.app.parts import Parts
 from mirror.app.upstream_plans import UpstreamPlans, timeouts_of
 from mirror.app.upstreams import Reached
 from mirror.settings import ConfigurationError, Loaded, Settings
+from mirror.settings.changes import change_lines
 from mirror.settings.display import Origins
 from mirror.settings.sources import Sources
 from mirror.util import logs
@@ -40,6 +40,17 @@ _STOPPING = "the mirror is stopping: nothing was reloaded"
 _PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
 
 T = TypeVar("T")
+
+
+class Applied(NamedTuple):
+    """The keys that a reload changed and put in force, and the changed keys that need a restart."""
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+class ReloadRefused(Exception):
+    """The mirror is stopping, and reloads nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Reloader:
         self._parts = parts
         self._turn = asyncio.Lock()
         self._thread = DetachedThreads(1, "reload")
-        self._running: set[asyncio.Task[Record]] = set()
+        self._running: set[asyncio.Task[Applied]] = set()
         self._ending = False
 
     def __repr__(self) -> str:
@@ -84,37 +95,43 @@ class Reloader:
             task.cancel()
         await wait_until_done([*self._running])
 
-    async def reload(self) -> Record:
-        """Read and apply the settings, logged; returns Reloaded, Unusable, or Refused at the end.
+    async def reload(self) -> Applied:
+        """Read and apply the settings; the result is logged.
 
-        A reload goes on to its end after its caller was cancelled.
+        A reload goes on to its end after its caller was cancelled. Raises ConfigurationError if it
+        changed nothing, for the reason that is logged, and ReloadRefused at the end of the mirror.
         """
         if self._ending:
-            return Refused(_STOPPING, "unavailable")
+            raise ReloadRefused(_STOPPING)
         task = asyncio.create_task(self._in_turn())
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._land)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            return Refused(_STOPPING, "unavailable")
+            raise ReloadRefused(_STOPPING) from None
 
-    async def _in_turn(self) -> Record:
+    def _land(self, task: asyncio.Task[Applied]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, and logged already: the caller may have gone
+
+    async def _in_turn(self) -> Applied:
         async with self._turn:
             try:
-                reloaded = await self._reload()
+                applied = await self._reload()
             except ConfigurationError as error:
                 _log.error("nothing was reloaded: %s", error)
-                return Unusable(str(error))
+                raise
             except Exception:  # noqa: BLE001 - logged: the next reload may succeed
                 _log.exception("unexpected failure of a reload")
-                return Unusable("the reload failed; the mirror's log says how")
-        _log.warning("reloaded: %s", "; ".join(reloaded.words()))  # at any `log_level`
-        return reloaded
+                raise ConfigurationError("the reload failed; the mirror's log says how") from None
+        _log.warning("reloaded: %s", "; ".join(change_lines(*applied)))  # at any `log_level`
+        return applied
 
-    async def _reload(self) -> Reloaded:
+    async def _reload(self) -> Applied:
         parts, old, store = self._parts, self.settings, self._parts.core.store
         new, sources = await self._aside(self._checked)
         difference = compare(old, new)
@@ -126,7 +143,7 @@ class Reloader:
         self.origins = self._origins(new, sources)
         if made.max_size < store.used:
             await store.trim()
-        return Reloaded((*difference.changed, *renewed), difference.restart)
+        return Applied((*difference.changed, *renewed), difference.restart)
 
     def _checked(self) -> tuple[Settings, Sources]:
         """Read the settings, with their sources; raises ConfigurationError."""

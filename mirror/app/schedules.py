@@ -5,31 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mirror.admin.messages import ImageFor, Record, Refused, Warmed, WarmOrder
-from mirror.admin.messages.warm import MOST_IMAGES
-from mirror.admin.service import AdminService
 from mirror.oci.errors import shown
 from mirror.settings import Schedule
 from mirror.util.cron import parse_cron
-from mirror.util.detached import DetachedThreads
-from mirror.util.units import duration, human
+from mirror.util.deferred import Deferred
+
+if TYPE_CHECKING:
+    from mirror.app.scheduled_runs import ScheduledRuns
 
 _log = logging.getLogger(__name__)
 
 _LATE = 90.0  # seconds; a time that passed earlier, while the machine slept say, is not made up for
 _BACK = 60.0  # seconds; a clock that is set back by more was wrong, and so are the next times
-_PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
-_THREADS = 4  # for reading files; those for files of a server that is gone may never end
-_TOLD = 20  # failed images in the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +55,16 @@ class Scheduler:
 
     def __init__(
         self,
-        service: AdminService,
+        runs: Deferred[ScheduledRuns],
         schedules: Sequence[Schedule],
         clock: Callable[[], float],
         look_every: float = 15.0,
         delay: Callable[[float], float] = lambda jitter: random.uniform(0, jitter),  # noqa: S311
     ) -> None:
-        self._service = service
+        self._runs = runs
         self._clock = clock
         self._look_every = look_every
         self._delay = delay
-        self._threads = DetachedThreads(_THREADS, "schedules")
-        self._hung: dict[tuple[Path, ...], Future[list[str | ImageFor]]] = {}
         self._changed = asyncio.Event()
         self._free_since = self._seen = clock()
         self._due: list[_Due] = []
@@ -120,7 +111,17 @@ class Scheduler:
                 else:
                     await self._pause()
         finally:
-            self._threads.close()
+            if self._runs.made is not None:
+                self._runs.made.close()
+
+    async def _carry_out(self, schedule: Schedule) -> None:
+        """Run a schedule; the first run loads the modules of runs."""
+        try:
+            runs = await self._runs.get()
+        except Exception:  # noqa: BLE001 - logged: the next time may succeed
+            _log.exception("schedule %s cannot be run", name_of(schedule))
+        else:
+            await runs.carry_out(schedule)
 
     async def _pause(self) -> None:
         self._changed.clear()
@@ -174,87 +175,9 @@ class Scheduler:
             return _Due(schedule, math.inf, math.inf)
         return _Due(schedule, at, at + self._delay(schedule.jitter))
 
-    async def _carry_out(self, schedule: Schedule) -> None:
-        name = name_of(schedule)
-        try:
-            images = await self._images(schedule)
-            _log.info("schedule %s: begins, %d images", name, len(images))
-            order = WarmOrder(images=images, platforms=schedule.platforms, leave=schedule.leave)
-            last: Record | None = None
-            async with aclosing(self._service.carry_out(order)) as records:
-                async for record in records:
-                    last = record
-        except ValueError as error:
-            _log.error("schedule %s: %s", name, error)
-        except Exception:  # noqa: BLE001 - logged: the next time may succeed
-            _log.exception("unexpected failure of schedule %s", name)
-        else:
-            _tell(name, last)
-
-    async def _images(self, schedule: Schedule) -> tuple[str | ImageFor, ...]:
-        """Return the images of a schedule, those of files included; raises ValueError."""
-        found: dict[str | ImageFor, None] = dict.fromkeys(schedule.images)
-        if schedule.files:
-            for each in await self._read(schedule.files):
-                found[each] = None
-        if not 0 < len(found) <= MOST_IMAGES:
-            raise ValueError(f"{len(found)} images: expected 1 to {MOST_IMAGES}")
-        return tuple(found)
-
-    async def _read(self, files: tuple[Path, ...]) -> list[str | ImageFor]:
-        """Read files on a thread; raises ValueError."""
-        self._hung = {hung: reading for hung, reading in self._hung.items() if not reading.done()}
-        if files in self._hung:
-            raise ValueError("its files could not be read before, and the mirror still waits")
-        reading = self._threads.submit(lambda: [*images_of(files)])
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await asyncio.wrap_future(reading)
-        except TimeoutError:
-            self._hung[files] = reading
-            raise ValueError(f"its files could not be read within {_PATIENCE:g} s") from None
-
-
-def images_of(files: Sequence[Path]) -> Iterator[str | ImageFor]:
-    """Yield the images that files name; skipped texts are logged. Raises ValueError.
-
-    YAML's parser is loaded by a mirror with such schedules only.
-    """
-    reader = import_module("mirror.image_lists.files")
-    for file in files:
-        try:
-            found = reader.read_file(file, os.environ)
-        except import_module("mirror.image_lists.found").UnreadableList as error:
-            raise ValueError(f"{file} {error}") from None
-        for skipped in found.skipped:
-            _log.warning("%s:%d: %s", file, skipped.line, skipped.reason)
-        for each in found:
-            yield ImageFor(str(each.name), each.platform) if each.platform else str(each.name)
-
 
 def name_of(schedule: Schedule) -> str:
     """Return the name of a schedule for the log: its times, and the first of its images."""
     first = [*schedule.images, *map(str, schedule.files)][0]
     more = len(schedule.images) + len(schedule.files) - 1
     return f'"{schedule.when}" of {shown(first)}' + (f" and {more} more" if more else "")
-
-
-def _tell(name: str, last: Record | None) -> None:
-    """Log the end of a run, and the images that failed."""
-    if isinstance(last, Refused):
-        _log.error("schedule %s: %s", name, last.reason)
-    if not isinstance(last, Warmed):
-        return
-    failed = [each for each in last.images if each.failure is not None]
-    level = logging.WARNING if failed else logging.INFO
-    words = "schedule %s: ends, %d of %d images are stored: %d pulls and %s in %s"
-    stored, cost = len(last.images) - len(failed), human(last.bytes)
-    took = duration(last.seconds)
-    _log.log(level, words, name, stored, len(last.images), last.pulls, cost, took)
-    for left in last.pulls_left:
-        kept = "" if last.leave is None else f"; {last.leave} are to be left"
-        _log.info("schedule %s: %s has %d pulls left%s", name, left.upstream, left.pulls, kept)
-    for each in failed[:_TOLD]:
-        _log.warning("schedule %s: %s failed: %s", name, each.image, each.failure)
-    if len(failed) > _TOLD:
-        _log.warning("schedule %s: %d more failed", name, len(failed) - _TOLD)

@@ -13,12 +13,15 @@ from mirror.admin.messages import (
     Finding,
     OrderError,
     Record,
+    Refused,
+    Reloaded,
     Status,
     Unavailable,
+    Unusable,
 )
 from mirror.app.configuration import shown_rows
 from mirror.app.doctor.examination import examine
-from mirror.app.reload import Reloader
+from mirror.app.reload import Reloader, ReloadRefused
 from mirror.app.trial import Trial, tried
 from mirror.settings import ConfigurationError, Loaded, Settings
 from mirror.util.detached import DetachedThreads
@@ -52,7 +55,13 @@ class WholeMirror:
 
     async def reload(self) -> Record:
         """Read the configuration again, and apply it; returns Reloaded, Unusable or Refused."""
-        return await self._reloader.reload()
+        try:
+            applied = await self._reloader.reload()
+        except ConfigurationError as error:
+            return Unusable(str(error))
+        except ReloadRefused as error:
+            return Refused(str(error), "unavailable")
+        return Reloaded(*applied)
 
     async def configuration(self) -> Configuration:
         """Return the configuration in force; raises OrderError."""

@@ -78,3 +78,7 @@ def go_on(halted: threading.Event) -> None:
     """Raise Stopping if the mirror is stopping: long operations call this between two pieces."""
     if halted.is_set():
         raise Stopping
+
+
+class TooManyPins(Exception):
+    """An image cannot be pinned; the message says why, in one line."""

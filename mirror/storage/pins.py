@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
 from mirror.oci.names import Repository, Tag
 from mirror.storage.catalog import Catalog, charged
+from mirror.storage.errors import TooManyPins
 from mirror.storage.metadata.protocol import PinMetadata
 from mirror.storage.metadata.rows import PinRow
 from mirror.util.units import human
@@ -24,10 +26,6 @@ MOST_PINS = 1000
 # tag moves. The largest honest image has some thousands.
 _MOST_NEEDED = 16_384
 HALF = 0.5
-
-
-class TooManyPins(Exception):
-    """An image cannot be pinned; the message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ class Pins:
         self._catalog = catalog
         self._clock = clock
         self._pins: dict[ImageName, Pin] = {}
+        self.any = asyncio.Event()  # an image is pinned, or was since the start
         self._former: dict[ImageName, Digest] = {}  # until the new content is stored whole
         self._contents: dict[Digest, _Content] = {}  # many tags may mean one digest
         self._needed: Counter[Digest] = Counter()  # by how many of these
@@ -211,6 +210,7 @@ class Pins:
         """Pin the content of an image before that of its earlier digest is unpinned."""
         before = self._pins.get(image)
         self._pins[image] = Pin(digest, pinned_at, self._hold(digest))
+        self.any.set()
         if before is not None:
             self._release(before.digest)
 

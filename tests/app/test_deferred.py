@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app import deferred_console
+from mirror.app import build_console
 from mirror.app.build_console import ConsoleBuilder
 from tests.attacks.steps import MOST
 from tests.support.mirror import Mirror
@@ -24,12 +24,20 @@ from mirror.app.daemon import running
 from mirror.settings import load
 from tests.attacks.steps import steps
 
+LINE = b'{"kind":"budget"}' + bytes([10])
+
 async def look(folder):
     upstreams = {"docker.io": {"url": "http://127.0.0.1:9"}}
     settings = load({"listen": "127.0.0.1:0", "data_dir": folder, "upstreams": upstreams})
     loaded = set(sys.modules)
     async with running(settings) as daemon, aiohttp.ClientSession() as session:
         print(*sorted(set(sys.modules)))
+        connector = aiohttp.UnixConnector(str(settings.data_dir / "control.sock"))
+        async with aiohttp.ClientSession(connector=connector) as orders:
+            with steps() as longest:
+                async with orders.post("http://mirror/orders", data=LINE) as told:
+                    assert b'"budgets"' in await told.read()
+            print(longest.seconds, longest.what)
         with steps() as longest:
             async with session.get(daemon.url) as response:
                 assert response.status == 200, await response.text()
@@ -41,7 +49,10 @@ asyncio.run(look(sys.argv[1]))
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Lines of a mirror that was begun and looked at: its modules before, and its longest step."""
+    """Lines of a mirror that was begun, got an order and was looked at.
+
+    Its modules before, and the longest step of the loop by the order, and by the look.
+    """
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, tmp_path_factory.mktemp("data")],
         cwd=HERE,
@@ -61,10 +72,12 @@ def test_a_start_loads_nothing_that_is_listed_as_deferred(looked: list[str]) -> 
     assert "mirror.app.build_console" in deferred
     loaded = {*looked[0].split()}
     assert not loaded & {*deferred, "jinja2", "yaml", "mirror.console.console"}
+    assert not loaded & {"mirror.admin.messages", "mirror.admin.operations"}
 
 
-def test_the_first_look_at_the_page_holds_no_loop(looked: list[str]) -> None:
-    seconds, _, what = looked[1].partition(" ")
+@pytest.mark.parametrize("line", [1, 2], ids=["order", "page"])
+def test_the_first_order_and_the_first_look_hold_no_loop(looked: list[str], line: int) -> None:
+    seconds, _, what = looked[line].partition(" ")
     assert float(seconds) < MOST, what
 
 
@@ -86,7 +99,7 @@ async def test_a_page_that_cannot_be_loaded_is_loaded_by_the_next_look(
         raise ImportError("no module of this name")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deferred_console, "_builder", broken)
+        patch.setattr(build_console, "ConsoleBuilder", broken)
         assert (await mirror.ask("/")).status == 500
     assert "cannot be loaded" in caplog.text
     assert (await mirror.ask("/")).status == 200

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror.admin.messages import Refused, Reloaded, Unusable
 from mirror.app.differences import RESTART, compare
+from mirror.app.reload import ReloadRefused
 from mirror.app.upstreams import UpstreamTable
 from mirror.content import repositories
 from mirror.oci.errors import NameUnknown
-from mirror.settings import Settings, load
+from mirror.settings import ConfigurationError, Settings, load
+from mirror.settings.changes import change_lines
 from tests.standin import Fault, Hub, Image, Seen, make_image
 from tests.standin.hub import CHECK
 from tests.support.reloading import GHCR, NAME, Changing, manifest, reload
@@ -336,7 +337,7 @@ async def test_a_key_that_needs_a_restart_is_named_and_keeps_its_value(
         assert mirror.daemon.reloader.settings.memory_cache == 16 * 1024**2
         told = await reload(mirror)  # the value still differs from the file
         assert (told.changed, told.restart) == ((), ("memory_cache",))
-        assert [*Reloaded((), ()).words()] == ["nothing has changed"]
+        assert [*change_lines((), ())] == ["nothing has changed"]
 
 
 async def test_settings_that_cannot_be_used_change_nothing(
@@ -358,9 +359,9 @@ async def test_settings_that_cannot_be_used_change_nothing(
         for keys, of_hub, words in bad:
             changing.keys = {"client_rate": 0.1, **keys}
             changing.upstreams = {"docker.io": {"url": hub.url, **of_hub}, GHCR: {"url": hub.url}}
-            told = await mirror.daemon.reloader.reload()
-            assert isinstance(told, Unusable)
-            assert told.reason.startswith(words)
+            with pytest.raises(ConfigurationError) as refused:
+                await mirror.daemon.reloader.reload()
+            assert str(refused.value).startswith(words)
             for _ in range(3):
                 assert (await mirror.manifest(NAME, "latest")).status == 200
             assert (await manifest(mirror, NAME, GHCR)).status == 404
@@ -371,9 +372,8 @@ async def test_an_unforeseen_failure_of_a_reload_is_reported_and_the_next_works(
 ) -> None:
     async with changing.running() as mirror:
         changing.keys, changing.fails = {"client_rate": 0.1}, MemoryError()
-        told = await mirror.daemon.reloader.reload()
-        assert isinstance(told, Unusable)
-        assert "log says how" in told.reason
+        with pytest.raises(ConfigurationError, match="log says how"):
+            await mirror.daemon.reloader.reload()
         changing.fails = None
         assert (await reload(mirror)).changed == ("client_rate",)
 
@@ -384,19 +384,14 @@ async def test_a_reload_while_the_mirror_stops_is_refused_in_words(
     go = asyncio.Event()
     layer = image.layers[-1]
     hub.faults.add(Fault(kind="blob", reference=layer.digest, stall_after=100_000, until=go))
-    told = []
-
-    async def reload_and_go() -> None:
-        told.append(await reloader.reload())
-        go.set()
-
     async with changing.running() as mirror:
         reloader = mirror.daemon.reloader
         async with mirror.request(f"/v2/{NAME}/blobs/{layer.digest}") as response:
             await reloader.close()  # the first step of a stop
-            await reload_and_go()
+            with pytest.raises(ReloadRefused, match="is stopping: nothing was reloaded"):
+                await reloader.reload()
+            go.set()
             assert await response.read() == layer.read()
-    assert told == [Refused("the mirror is stopping: nothing was reloaded", "unavailable")]
 
 
 async def test_two_reloads_at_once_come_one_after_the_other(

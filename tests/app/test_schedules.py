@@ -34,7 +34,7 @@ class SetClock(Clock):
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What schedules log."""
-    caplog.set_level(logging.INFO, "mirror.app.schedules")
+    caplog.set_level(logging.INFO, "mirror.app")
     return caplog
 
 
@@ -124,7 +124,7 @@ async def test_files_that_hang_disable_no_files_of_other_schedules(
     log: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mirror.app.schedules._PATIENCE", 0.2)
+    monkeypatch.setattr("mirror.app.scheduled_runs._PATIENCE", 0.2)
     clock, hung, good = Clock(), tmp_path / "hung", tmp_path / "good"
     os.mkfifo(hung)
     good.write_text("nginx\n")

@@ -13,8 +13,9 @@ from mirror.oci.names import Repository, Tag
 from mirror.storage import pins as module
 from mirror.storage.catalog import Catalog
 from mirror.storage.entry import Entry
+from mirror.storage.errors import TooManyPins
 from mirror.storage.metadata.rows import PinRow
-from mirror.storage.pins import Pins, TooManyPins
+from mirror.storage.pins import Pins
 from tests.support.memory_metadata import MemoryMetadata
 
 NGINX = Repository("docker.io", "library/nginx")

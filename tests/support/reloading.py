@@ -8,9 +8,9 @@ from pathlib import Path
 
 import aiohttp
 
-from mirror.admin.messages import Reloaded
 from mirror.app.core import Clocks
 from mirror.app.daemon import running
+from mirror.app.reload import Applied
 from mirror.settings import Loaded, load_all
 from tests.standin import Hub
 from tests.support.clock import Clock
@@ -53,11 +53,9 @@ class Changing:
             yield Mirror(daemon, session)
 
 
-async def reload(mirror: Mirror) -> Reloaded:
+async def reload(mirror: Mirror) -> Applied:
     """Have it take up the changed settings."""
-    told = await mirror.daemon.reloader.reload()
-    assert isinstance(told, Reloaded), told
-    return told
+    return await mirror.daemon.reloader.reload()
 
 
 async def manifest(mirror: Mirror, name: str, upstream: str, token: str = "") -> Got:

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from mirror.admin.messages import Reloaded
 from mirror.app.daemon import running
+from mirror.app.reload import Applied
 from mirror.settings import Loaded, load_all
 from mirror.web.connections.certificate import Certificate, Pem
 from tests.standin import Fault, Hub, Image, make_image
@@ -629,11 +629,11 @@ async def test_a_reload_shows_another_certificate_and_cuts_no_client(
         begun = await response.content.readexactly(1000)
         first = await served(mirror, trusting(authority))
         shown.append(other)
-        assert await daemon.reloader.reload() == Reloaded(("tls_cert", "tls_key"), ())
+        assert await daemon.reloader.reload() == Applied(("tls_cert", "tls_key"), ())
         second = await served(mirror, trusting(authority))
         assert second["serialNumber"] != first["serialNumber"]
         other.renew(authority)
-        assert await daemon.reloader.reload() == Reloaded(("tls_cert (its files)",), ())
+        assert await daemon.reloader.reload() == Applied(("tls_cert (its files)",), ())
         assert (await served(mirror, trusting(authority)))["serialNumber"] != second["serialNumber"]
         go.set()
         assert begun + await response.read() == layer.read()

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass as checked
 
 from mirror.admin.messages.common import STRICT
+from mirror.settings.changes import change_lines
 
 
 @checked(frozen=True, config=STRICT)
@@ -31,13 +32,8 @@ class Reloaded:
     kind: Literal["reloaded"] = "reloaded"
 
     def words(self) -> Iterator[str]:
-        """Yield a line for each kind of key."""
-        if self.changed:
-            yield f"changed: {', '.join(self.changed)}"
-        if self.restart:
-            yield f"needs a restart, and is not in force: {', '.join(self.restart)}"
-        if not self.changed and not self.restart:
-            yield "nothing has changed"
+        """Return a line for each kind of key."""
+        return change_lines(self.changed, self.restart)
 
 
 @dataclass(frozen=True, slots=True)

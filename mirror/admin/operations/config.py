@@ -10,4 +10,5 @@ from mirror.admin.operations.parts import OperationParts, whole_of
 
 async def config(parts: OperationParts, _: ConfigOrder) -> AsyncGenerator[Record, None]:
     """Yield the configuration in force. Raises Unavailable without a running mirror."""
-    yield await whole_of(parts, "the configuration in force").configuration()
+    whole = await whole_of(parts, "the configuration in force")
+    yield await whole.configuration()

@@ -11,7 +11,7 @@ from mirror.admin.operations.status import status
 
 async def doctor(parts: OperationParts, _: DoctorOrder) -> AsyncGenerator[Record, None]:
     """Yield the findings. Raises Unavailable without a running mirror."""
-    whole = whole_of(parts, "an examination by the mirror itself")
+    whole = await whole_of(parts, "an examination by the mirror itself")
     async for found in status(parts, StatusOrder()):
         if isinstance(found, Status):
             yield await whole.examine(found)

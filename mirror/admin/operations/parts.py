@@ -26,6 +26,7 @@ from mirror.storage.catalog import charged
 from mirror.storage.graph import View
 from mirror.storage.store import Store
 from mirror.upstream.client import RegistryClient
+from mirror.util.deferred import Deferred
 from mirror.util.fair_semaphore import FairSemaphore
 
 
@@ -85,7 +86,7 @@ class OperationParts:
     live: LiveParts | None = None
     incoming: AsyncIterator[Record] | None = None
     lists: KeptLists = field(default_factory=KeptLists)
-    whole: Whole | None = None
+    whole: Deferred[Whole] | None = None
 
     def running(self, what: str) -> LiveParts:
         """Return the parts of a running mirror; raises Unavailable, which names `what` needs it."""
@@ -94,11 +95,11 @@ class OperationParts:
         return self.live
 
 
-def whole_of(parts: OperationParts, what: str) -> Whole:
+async def whole_of(parts: OperationParts, what: str) -> Whole:
     """Return the running mirror as a whole; raises Unavailable, which names `what` needs it."""
     if parts.whole is None:
         raise Unavailable(f"{what} needs a running mirror")
-    return parts.whole
+    return await parts.whole.get()
 
 
 def charged_for(view: View, digests: Iterable[Digest]) -> int:

@@ -8,7 +8,7 @@ from mirror.admin.messages import PinChange, Pinned, PinOrder, Record, UnpinOrde
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.targets import stored_digest, typed_image
 from mirror.oci.errors import RegistryError
-from mirror.storage.pins import TooManyPins
+from mirror.storage.errors import TooManyPins
 from mirror.util.cooperative import cooperatively
 
 

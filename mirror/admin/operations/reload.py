@@ -10,4 +10,5 @@ from mirror.admin.operations.parts import OperationParts, whole_of
 
 async def reload(parts: OperationParts, _: ReloadOrder) -> AsyncGenerator[Record, None]:
     """Yield the result. Raises Unavailable without a running mirror."""
-    yield await whole_of(parts, "a reload").reload()
+    whole = await whole_of(parts, "a reload")
+    yield await whole.reload()

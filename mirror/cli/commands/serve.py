@@ -7,12 +7,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 
 import mirror
 from mirror.app import deferred_signals, interpreter, preflight
 from mirror.app.daemon import Daemon, running
+from mirror.app.reload import ReloadRefused
 from mirror.app.signals import Signals
 from mirror.app.systemd import notify
 from mirror.cli import FAILED
@@ -111,7 +112,8 @@ async def _reload_when_asked(signals: Signals, daemon: Daemon) -> None:
     while True:
         await signals.reload.wait()
         signals.reload.clear()
-        await daemon.reloader.reload()
+        with suppress(ConfigurationError, ReloadRefused):  # logged
+            await daemon.reloader.reload()
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:

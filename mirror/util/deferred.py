@@ -1,0 +1,40 @@
+"""A part that a start does not load: a thread makes it when it is used first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mirror.util.singleflight import SingleFlight
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Deferred(Generic[T_co]):
+    """A part of the daemon, made by `make` on a thread, because it imports modules.
+
+    Callers that come meanwhile wait for the same part. After a failure the next use tries again.
+    `made` is None until the part is there.
+    """
+
+    def __init__(self, make: Callable[[], T_co]) -> None:
+        self._make = make
+        self.made: T_co | None = None
+        self._running: SingleFlight[None, T_co] = SingleFlight()
+
+    def __repr__(self) -> str:
+        return f"<Deferred: {self.made!r}>"
+
+    async def get(self) -> T_co:
+        """Return the part; raises what `make` raises."""
+        if self.made is None:
+            self.made = await self._running.join(None, self._load)
+        return self.made
+
+    async def close(self) -> None:
+        """Wait for no part that is being made."""
+        await self._running.close()
+
+    async def _load(self) -> T_co:
+        return await asyncio.to_thread(self._make)

@@ -1,0 +1,58 @@
+"""A deferred part is made once, on a thread, by its first use."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from mirror.util.deferred import Deferred
+
+
+async def test_a_part_is_made_once_on_a_thread_for_all_who_wait() -> None:
+    made: list[threading.Thread] = []
+
+    def make() -> str:
+        made.append(threading.current_thread())
+        return "the part"
+
+    part = Deferred(make)
+    assert part.made is None
+    assert {*await asyncio.gather(part.get(), part.get())} == {"the part"}
+    assert part.made == await part.get() == "the part"
+    assert len(made) == 1
+    assert made[0] is not threading.main_thread()
+
+
+async def test_a_part_that_cannot_be_made_is_made_by_the_next_use() -> None:
+    failures = [ImportError("no module of this name")]
+
+    def make() -> str:
+        if failures:
+            raise failures.pop()
+        return "the part"
+
+    part = Deferred(make)
+    with pytest.raises(ImportError):
+        await part.get()
+    assert await part.get() == "the part"
+
+
+async def test_a_stop_waits_for_no_part_that_is_being_made() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def make() -> str:
+        begun.set()
+        go.wait(30)
+        return "the part"
+
+    part = Deferred(make)
+    waiting = asyncio.create_task(part.get())
+    try:
+        await asyncio.to_thread(begun.wait, 30)
+        await part.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    finally:
+        go.set()
