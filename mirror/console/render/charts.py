@@ -15,7 +15,7 @@ from mirror.console.render.numbers import count, step_clock
 
 # A viewBox of a phone's width: text in a wider one would shrink there to an unreadable size.
 _WIDTH, _HEIGHT = 480, 170
-_LEFT, _RIGHT, _TOP, _FLOOR = 44, 8, 10, _HEIGHT - 24
+_LEFT, _RIGHT, _TOP, _FLOOR = 68, 8, 12, _HEIGHT - 28
 _VISIBLE = 0.05  # of a viewBox's units
 _LABELS = 5  # along the axis of time
 
