@@ -86,6 +86,17 @@ async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
     assert found.found == described(2)
 
 
+def test_the_time_of_an_answer_stays_the_same_as_it_ages(index: MetadataStore) -> None:
+    clock = Clock()
+    tags = Tags(index, 60, 0, clock, lambda: 1_000_000.9 + clock.now)
+    tagged = tags.put(KEY, described(1))
+    times = set()
+    for _ in range(30):
+        times.add(tags.checked_at(tagged))
+        clock.now += 0.07
+    assert times == {1_000_000}
+
+
 async def test_a_manifest_is_awaited_for_a_bounded_number_of_tags(index: MetadataStore) -> None:
     """Endless HEADs of new tags of one manifest, without a GET of it, take bounded memory."""
     tags = Tags(index, 60, 0)

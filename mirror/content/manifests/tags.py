@@ -122,7 +122,7 @@ class Tags:
 
     def checked_at(self, tagged: Tagged) -> int:
         """Return the time of upstream's answer, in seconds since the epoch."""
-        return int(self._clock()) - self.age(tagged)
+        return int(self._clock() - self.unconfirmed_for(tagged))
 
     def put(self, key: TagKey, found: Descriptor) -> Tagged:
         """Record an answer of upstream's that has just come."""
