@@ -3,7 +3,7 @@
 `python -m bench.page [BLOBS] [CLIENTS]` fills the catalogue of a mirror with a million blobs in
 2,000 repositories, has 2,000 clients pull, and measures
 
-- the time to the first byte of the pages, beside that of `/metrics`,
+- the time to the first byte of the pages and of the status, beside that of `/metrics`,
 - the CPU that open pages take,
 - the rate of warm pulls with ten open pages and without, by wrk, by turns.
 
@@ -148,7 +148,14 @@ async def _measure(blobs: int, clients: int) -> list[str]:
 
 
 async def _first_bytes(session: aiohttp.ClientSession, url: str) -> list[str]:
-    paths = ("/metrics", "/", "/?span=week", "/requests?outcome=any")
+    paths = (
+        "/metrics",
+        "/",
+        "/?span=week",
+        "/images",
+        "/requests?outcome=any",
+        "/api/v1/status",
+    )
     times = {path: await _first_byte(session, url + path) for path in paths}
     rows = [
         f"| `{path}` | {took:.1f} | x{took / times['/metrics']:.2f} |"
