@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
 
 from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_documents import WantedBlob
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.storage.catalog import charged
+from mirror.storage.entry import Entry
 from mirror.storage.graph import View
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
 from mirror.util.units import human
 
 _USED = 3600.0  # seconds since the last use of content that stays
+_MOST_OLDER = 10_000  # entries in a row without a use, after which no later one is looked at
 
 Names = AbstractSet[tuple[Repository, Reference]]
 
@@ -87,16 +90,38 @@ def look_before(
     roots = [digest for key, digest in known if (key.repository, key.tag) in names]
     named = [reference for _, reference in names if isinstance(reference, Digest)]
     content = view.reach([*roots, *named])
-    now = time.time()
+    in_use = chain(_used(view.blobs, view, pinned), _used(view.manifests, view, pinned))
     used = sum(
         charged(entry.size)
-        for digest, entry in view.entries()
-        if 0 <= now - entry.used_at < _USED
-        and digest not in content
-        and digest not in claimed
-        and not pinned(digest)
+        for digest, entry in in_use
+        if digest not in content and digest not in claimed
     )
     return Before(content, used)
+
+
+def _used(
+    order: Sequence[Digest], view: View, pinned: Callable[[Digest], bool]
+) -> Iterator[tuple[Digest, Entry]]:
+    """Yield the content that was used lately, apart from pinned content, the last used first.
+
+    Content is in the order of its use, but the times of the last minute's uses are noted later.
+    """
+    now, older = time.time(), 0
+    for digest in reversed(order):
+        entry = view.get(digest)
+        if entry is None or pinned(digest):
+            continue
+        if _is_used(entry, now):
+            older = 0
+            yield digest, entry
+        else:
+            older += 1
+            if older > _MOST_OLDER:
+                return
+
+
+def _is_used(entry: Entry, now: float) -> bool:
+    return 0 <= now - entry.used_at < _USED
 
 
 class Room:
@@ -176,7 +201,7 @@ class Room:
         entry, catalog = self._store.catalog.get(digest), self._store.catalog
         if entry is None or digest in self.before.content or catalog.is_pinned(digest):
             return 0
-        return entry.size if 0 <= time.time() - entry.used_at < _USED else 0
+        return entry.size if _is_used(entry, time.time()) else 0
 
     def _pinned_among(self, new: dict[Digest, int]) -> int:
         catalog = self._store.catalog
