@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from mirror.admin import socket_server
+from mirror.admin import order_requests
 from mirror.admin.json_lines import order_line
 from mirror.admin.messages import ExportOrder
 from mirror.admin.socket_path import Connection, short_path
@@ -25,7 +25,7 @@ async def test_a_reader_that_stops_keeps_the_content_for_a_time_only(
     await mirror.settled()
     digest = image.layers[0].digest
     await until(lambda: not mirror.stored.readers(digest))
-    monkeypatch.setattr(socket_server, "PATIENCE", 0.5)
+    monkeypatch.setattr(order_requests, "PATIENCE", 0.5)
     with (
         short_path(mirror.folder.path) as path,
         closing(Connection(path, 10)) as connection,
