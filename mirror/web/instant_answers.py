@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from mirror.util.request_id import RequestIds
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections.request_heads import whole_head_of
 from mirror.web.known_requests import KnownRequest, KnownRequests, is_plain
-from mirror.web.observability.access_log import Line, line_of
+from mirror.web.observability.access_log import HitLine, line_of
 from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
 from mirror.web.reply import Reply, head
@@ -63,11 +62,17 @@ class InstantAnswers:
         return f"<InstantAnswers to {self._known!r}>"
 
     def remember(
-        self, request: web.BaseRequest, route: Route, identity: ClientIdentity, reply: Reply
+        self,
+        request: web.BaseRequest,
+        router: Router,
+        route: Route,
+        identity: ClientIdentity,
+        reply: Reply,
     ) -> None:
         """Remember a request that was answered from the cache, if the next may be answered at once.
 
-        Requests with credentials stay unknown: no table keeps those.
+        `router` made the route; a reload may have replaced it meanwhile. Requests with credentials
+        stay unknown: no table keeps those.
         """
         whole = whole_head_of(request)
         if whole is None or reply.status != 200 or reply.outcome is not Outcome.HIT:
@@ -79,7 +84,7 @@ class InstantAnswers:
         if is_plain(request):
             line = line_of(request, route, reply, 0.0)
             host = request.headers.get(hdrs.HOST, "")
-            known = KnownRequest(self._router(), route, line.method, host, line.target, line.agent)
+            known = KnownRequest(router, route, line.method, host, line, HitLine(line))
             self._known.add(whole, known)
 
     def answer(self, known: KnownRequest, client: str) -> InstantAnswer | None:
@@ -105,24 +110,8 @@ class InstantAnswers:
 
     def done(self, known: KnownRequest, answer: InstantAnswer, client: str, seconds: float) -> None:
         """Log and count an answer."""
-        kind = known.route.kind
-        line = Line(
-            time.time(),
-            client or "-",
-            "-",
-            known.method,
-            known.target,
-            200,
-            answer.sent,
-            seconds,
-            Outcome.HIT,
-            kind,
-            str(known.route.repository),
-            known.agent,
-            "",
-            answer.request_id,
-        )
-        self._log.add(line)
-        self._metrics.add(kind, Outcome.HIT, answer.sent, seconds)
+        line, sent = known.line, answer.sent
+        self._log.add_hit(known.hit, client, sent, seconds, answer.request_id)
+        self._metrics.add(line.kind, Outcome.HIT, sent, seconds)
         self._metrics.instant += 1
-        self._figures.count(known.route, line)
+        self._figures.add_hit(known.route, line, client, sent, seconds)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from mirror.web.observability.access_log import HitLine, Line
 from mirror.web.router import BlobPath, ManifestPath, Router
 
 _KEPT = 4096  # requests; the least recently used are evicted first
@@ -29,16 +30,16 @@ _NAMES = frozenset(name.lower() for name in _PLAIN)
 class KnownRequest(NamedTuple):
     """A request without a body, conditions or credentials, as it was parsed.
 
-    The `route` is that of one `router`: a reload replaces it. `host` is the Host header, `target`
-    and `agent` are the texts of the log line.
+    The `route` is that of one `router`: a reload replaces it. `host` is the Host header, `line` the
+    record of the request that was parsed, `hit` the log line for others.
     """
 
     router: Router
     route: ManifestPath | BlobPath
     method: str
     host: str
-    target: str
-    agent: str
+    line: Line
+    hit: HitLine
 
 
 class KnownRequests:

@@ -66,10 +66,10 @@ def listing(media_type: str, listed: Listed[Any]) -> str:
 
 def manifest(found: ManifestResult) -> str:
     """Return the headers of a manifest, with its age and a warning if it is stale."""
-    kept = _content(found.descriptor.digest, found.descriptor.media_type)
+    kept = _manifest(found.descriptor.digest, found.descriptor.media_type, found.outcome)
     if found.age is None:
-        return kept + cache_status(found.outcome)
-    return kept + cache_status(found.outcome) + _stale(found.age, found.why or StaleReason.FAULT)
+        return kept
+    return kept + _stale(found.age, found.why or StaleReason.FAULT)
 
 
 def _stale(age: int, why: StaleReason, what: str = "") -> str:
@@ -81,6 +81,11 @@ def blob(digest: Digest, outcome: Outcome, *, collapsed: bool = False) -> str:
     """Return the headers of a blob."""
     status = cache_status(outcome, collapsed=collapsed)
     return f"{_content(digest, media.BLOB)}{_IMMUTABLE}Accept-Ranges: bytes\r\n{status}"
+
+
+@lru_cache(maxsize=4096)
+def _manifest(digest: Digest, media_type: str, outcome: Outcome) -> str:
+    return _content(digest, media_type) + cache_status(outcome)
 
 
 @lru_cache(maxsize=4096)

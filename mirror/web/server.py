@@ -123,6 +123,7 @@ class Server:
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
+        router = self.router
         try:
             route = self._accepted(request)
         except RegistryError as error:
@@ -134,7 +135,7 @@ class Server:
         if isinstance(route, RepositoryPath):
             await self._authorizer.admit(route.repository, identity, lambda: _probed(route))
         reply = await self._api.answer(request, route, identity)
-        self._instant.remember(request, route, identity, reply)
+        self._instant.remember(request, router, route, identity, reply)
         return reply
 
     def _accepted(self, request: web.BaseRequest) -> Route:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -53,11 +54,11 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(mirror: Mirror) -> AsyncIterator[Talk]:
+async def talking(mirror: Mirror, tls: ssl.SSLContext | None = None) -> AsyncIterator[Talk]:
     """Open a connection."""
     address = mirror.daemon.address
     async with asyncio.timeout(WITHIN):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
+        reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
     try:
         yield Talk(reader, writer)
     finally:
@@ -75,6 +76,15 @@ def head(path: str, method: str = "GET", **headers: str) -> bytes:
 def manifest(reference: str, name: str = "library/nginx") -> str:
     """Return the path of a manifest."""
     return f"/v2/{name}/manifests/{reference}"
+
+
+TAG = manifest("latest")
+
+
+async def known(talk: Talk, request: bytes) -> None:
+    """Have a request answered from memory by the parser: the next one is known."""
+    for _ in range(2):
+        assert (await talk.ask(request)).status == 200
 
 
 async def instant(mirror: Mirror) -> int:

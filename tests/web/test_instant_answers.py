@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mirror.oci.errors import ClientTooFast
+from mirror.web.auth.request_rate import RequestRates
 from mirror.web.known_requests import KnownRequests
+from mirror.web.observability.access_log import HitLine, Line
 from tests.standin import Hub, Image, make_image
 from tests.support.clock import Clock
 from tests.support.mirror import Mirror, Run
 from tests.support.reloading import Changing, reload
-from tests.web.talk import Talk, head, instant, manifest, talking
+from tests.web.talk import TAG, head, instant, known, manifest, talking
 from tests.web.test_client_logins import TOKEN, clients
-
-TAG = manifest("latest")
-
-
-async def known(talk: Talk, request: bytes) -> None:
-    """Have a request answered by the parser, from memory: the next one is known."""
-    for _ in range(2):
-        assert (await talk.ask(request)).status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -189,3 +187,28 @@ def test_known_requests_are_bounded(tmp_path: Path) -> None:
         table.add(b"%d" % number, object())  # type: ignore[arg-type]
         assert table.get(b"0") or number > 2
     assert len(table) == 3
+
+
+TEXT = st.text(max_size=20)
+
+
+@given(TEXT, TEXT, TEXT, st.integers(0, 10**12), st.floats(0, 1e4), st.floats(0, 4e9))
+def test_the_line_of_a_hit_is_rendered_as_any_line(
+    target: str, agent: str, client: str, sent: int, seconds: float, at: float
+) -> None:
+    first = Line(1, "a", "-", "GET", target, 200, 7, 2, "hit", "blob", "r", agent, "", "id")
+    line = first._replace(at=at, client=client, sent=sent, seconds=seconds, request="other")
+    hit = HitLine(first)
+    assert hit.text(at, client, sent, seconds, "other") == line.text()
+    assert hit.json(at, client, sent, seconds, "other") == line.json()
+
+
+@given(st.floats(0.01, 1000), st.lists(st.floats(0, 5), max_size=60))
+def test_a_rate_says_beforehand_what_it_allows(rate: float, pauses: list[float]) -> None:
+    clock = Clock()
+    rates = RequestRates(rate, clock)
+    for pause in pauses:
+        clock.now += pause
+        allowed = rates.allows("a")
+        with nullcontext() if allowed else pytest.raises(ClientTooFast):
+            rates.take("a")

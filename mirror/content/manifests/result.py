@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.content.outcome import Outcome, StaleReason
 from mirror.oci.manifest import Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestResult:
+class ManifestResult(NamedTuple):
     """A manifest to be served; without a body where none was asked for.
 
     A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.

@@ -123,7 +123,7 @@ class TagResolver:
         )
         if known := self._stored.known(key.repository, tagged.found.digest):
             self._tags.arrived(key.repository, tagged.found.digest)
-            return replace(found, descriptor=known)
+            return found._replace(descriptor=known)
         if before is not None and request.stale_age is not None:
             refusal = self._fetcher.unaffordable(request)
             if refusal is not None:

@@ -152,13 +152,16 @@ class Authenticator:
 
         None if the caller must log in, or is beyond its rate.
         """
-        if self._challenge or not self._rates.allows(one_client(address)):
+        if self._challenge:
+            return None
+        if self._rates.client_rate and not self._rates.allows(one_client(address)):
             return None
         return self._unnamed(address)
 
     def count(self, address: str) -> None:
         """Count a request of an anonymous caller; raises ClientTooFast."""
-        self._rates.take(one_client(address))
+        if self._rates.client_rate:
+            self._rates.take(one_client(address))
 
     async def recognise(self, request: web.BaseRequest) -> ClientIdentity:
         """Return the caller of a request for the console, without a name if it sends no login.

@@ -31,8 +31,8 @@ class RequestRates:
         return f"<RequestRates: {self.client_rate} requests/s, {len(self._due)} clients>"
 
     def allows(self, party: str) -> bool:
-        """Whether a request now would be within the rate."""
-        return not self.client_rate or self._due_and_wait(party)[1] <= _NOTHING
+        """Whether a request now would be within the rate, which is not 0."""
+        return self._due_and_wait(party)[1] <= _NOTHING
 
     def take(self, party: str) -> None:
         """Count a request; raises ClientTooFast."""

@@ -60,7 +60,8 @@ class Protocol(web.RequestHandler):
         self.body: RequestBody | None = None  # of the last request
         self.whole_head: tuple[object, bytes] | None = None  # a message that came alone, its bytes
         self._instant = instant
-        self._unnamed: bool | None = None
+        self._unnamed: bool | None = None  # until that is looked up
+        self._address = ""  # likewise
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
     @property
@@ -112,8 +113,8 @@ class Protocol(web.RequestHandler):
         if instant is None or transport is None or not self._is_ready(transport):
             return False
         began = self._loop.time()
-        client = self.client
-        answer = instant.answer(known, client)
+        client = self._address = self._address or self._peer_address()
+        answer = instant.answer(known, client) if client else None
         if answer is None:
             return False
         transport.write(answer.data)
@@ -145,9 +146,8 @@ class Protocol(web.RequestHandler):
             self._unnamed = peer(transport) is None
         return self._unnamed
 
-    @property
-    def client(self) -> str:
-        """The client's address: the one a proxy has told, else its peer's; "" if unknown."""
+    def _peer_address(self) -> str:
+        """Return the client's address: the one a proxy has told, else its peer's."""
         peername = self.peername
         return str(peername[0]) if peername else ""
 

@@ -68,14 +68,46 @@ class Line(NamedTuple):
         """Render as `key=value`; values that are not plain are quoted."""
         traced = f" traceparent={self.traceparent}" if self.traceparent else ""
         error = f" error={_quoted(self.cause)}" if self.cause else ""
-        second, thousandth = divmod(int(self.at * 1000), 1000)
         return (
-            f"{_time(second)}.{thousandth:03d}Z client={self.client} "
-            f"user={self.user} method={self.method} target={_quoted(self.target)} "
-            f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
-            f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
-            f"agent={_quoted(self.agent)} request={self.request}{traced}{error}\n"
+            f"{_moment(self.at)} client={self.client} user={self.user} {self.asked()}"
+            f"{self.sent} seconds={self.seconds:.6f} {self.answered()}{self.request}"
+            f"{traced}{error}\n"
         )
+
+    def asked(self) -> str:
+        """Render the fields from the method on, up to the bytes sent."""
+        return f"method={self.method} target={_quoted(self.target)} status={self.status} bytes="
+
+    def answered(self) -> str:
+        """Render the fields behind the seconds, up to the id."""
+        return (
+            f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
+            f"agent={_quoted(self.agent)} request="
+        )
+
+
+class HitLine:
+    """The line of a hit without a user, to be repeated for other requests with the same head."""
+
+    __slots__ = ("_answered", "_asked", "_line")
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._asked, self._answered = line.asked(), line.answered()
+
+    def text(self, at: float, client: str, sent: int, seconds: float, request: str) -> str:
+        """Render as `Line.text` does, in a third of the time."""
+        return (
+            f"{_moment(at)} client={client} user=- {self._asked}{sent} seconds={seconds:.6f} "
+            f"{self._answered}{request}\n"
+        )
+
+    def json(self, at: float, client: str, sent: int, seconds: float, request: str) -> str:
+        """Render as `Line.json` does."""
+        line = self._line._replace(
+            at=at, client=client, sent=sent, seconds=seconds, request=request
+        )
+        return line.json()
 
 
 class AccessLog:
@@ -83,6 +115,7 @@ class AccessLog:
 
     def __init__(self, log_format: Format, log_writer: LogWriter) -> None:
         self._render: Callable[[Line], str] = Line.json if log_format == "json" else Line.text
+        self._render_hit = HitLine.json if log_format == "json" else HitLine.text
         self._log_writer = log_writer
 
     def __repr__(self) -> str:
@@ -91,6 +124,10 @@ class AccessLog:
     def add(self, line: Line) -> None:
         """Queue a line."""
         self._log_writer.add(self._render(line))
+
+    def add_hit(self, line: HitLine, client: str, sent: int, seconds: float, request: str) -> None:
+        """Queue a line for a request with this head, answered now."""
+        self._log_writer.add(self._render_hit(line, time.time(), client, sent, seconds, request))
 
 
 def line_of(request: web.BaseRequest, route: Route | None, reply: Reply, seconds: float) -> Line:
@@ -130,6 +167,11 @@ def _quote(text: str) -> str:
 
 
 _remembered = lru_cache(maxsize=4096)(_quote)
+
+
+def _moment(at: float) -> str:
+    second, thousandth = divmod(int(at * 1000), 1000)
+    return f"{_time(second)}.{thousandth:03d}Z"
 
 
 @lru_cache(maxsize=2)

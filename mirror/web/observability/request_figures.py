@@ -24,21 +24,28 @@ class RequestFigures:
 
     def add(self, route: RepositoryPath, line: Line, reply: Reply) -> None:
         """Count a request with its reply; the mirror's own refusals only as recent requests."""
-        self.count(route, line)
+        if line.outcome != "own" and line.kind in _COUNTED:
+            good = line.status < 400
+            client = line.client if line.user == "-" else line.user
+            pulls = int(good and line.kind == "manifest" and line.method == "GET")
+            self._count(route, line, client, pulls, line.sent if good else 0, line.seconds)
         if reply.outcome is not Outcome.HIT:
             self._remember(route, line, reply)
 
-    def count(self, route: RepositoryPath, line: Line) -> None:
-        """Count an answered request."""
-        outcome, kind = line.outcome, line.kind
-        if outcome != "own" and kind in _COUNTED:
-            good = line.status < 400
-            sent = line.sent if good else 0
-            self._recorder.counts(route.repository.upstream).add(kind, outcome, sent, line.seconds)
-            pulls = int(good and kind == "manifest" and line.method == "GET")
-            if pulls or sent:  # made-up names get neither
-                client = line.client if line.user == "-" else line.user
-                self._recorder.top.add(line.repository, client, pulls, sent)
+    def add_hit(
+        self, route: RepositoryPath, hit: Line, client: str, sent: int, seconds: float
+    ) -> None:
+        """Hand on a hit for a client without a user; `hit` is the line of an equal request."""
+        pulls = int(hit.kind == "manifest" and hit.method == "GET")
+        self._count(route, hit, client, pulls, sent, seconds)
+
+    def _count(
+        self, route: RepositoryPath, line: Line, client: str, pulls: int, sent: int, seconds: float
+    ) -> None:
+        counts = self._recorder.counts(route.repository.upstream)
+        counts.add(line.kind, line.outcome, sent, seconds)
+        if pulls or sent:  # made-up names get neither
+            self._recorder.top.add(line.repository, client, pulls, sent)
 
     def _remember(self, route: RepositoryPath, line: Line, reply: Reply) -> None:
         if reply.outcome is None and line.status < 400:
