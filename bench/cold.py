@@ -86,15 +86,17 @@ def first_byte(site: Site) -> list[Figure]:
 
 def herd(site: Site) -> list[Figure]:
     """Let many clients ask for one cold blob at once."""
-    bodies, seconds = _samples(), _samples()
-    for number, server in site.rounds(site.scale.cold_rounds):
+    bodies: Samples = {server.name: [] for server in site.all_servers}
+    seconds: Samples = {server.name: [] for server in site.all_servers}
+    for number, server in site.rounds_with_limit(site.scale.cold_rounds):
+        hub = site.hub_of(server)
         image = site.image(f"herd{number}")
         layer = image.layers[0]
         site.settle()
-        site.hub.forget()
+        hub.forget()
         done = load.stream(server.url, image.blob(layer), _HERD)
-        site.hub.quiet()
-        bodies[server.name].append(site.hub.bodies(layer))
+        hub.quiet()
+        bodies[server.name].append(hub.bodies(layer))
         seconds[server.name].append(done.seconds)
     what = f"{_HERD} clients on one cold blob of 32 MiB"
     return [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MIRROR, REGISTRY, HUB = "mirror", "docker-registry", "hub"
+NGINX = "nginx"  # the limit
 Verdict = Literal["pass", "MISSED", "shown"]
 Samples = dict[str, list[float]]
 

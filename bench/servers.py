@@ -138,12 +138,21 @@ class Server:
 
 
 def start_hub(
-    stack: ExitStack, folder: Path, images: Sequence[str], rate: float | None = None
+    stack: ExitStack,
+    folder: Path,
+    images: Sequence[str],
+    rate: float | None = None,
+    *,
+    plain: bool = False,
 ) -> Hub:
-    """Start a hub that holds `images`; `rate` in bytes per second bounds all it sends."""
+    """Start a hub that holds `images`; `rate` in bytes per second bounds all it sends.
+
+    A `plain` one wants no tokens, and sends blobs itself.
+    """
     folder.mkdir()
     command = [sys.executable, "-m", "tests.standin", "--folder", str(folder)]
     command += ["--rate", f"{rate:.0f}"] if rate else []
+    command += ["--no-auth", "--no-redirect"] if plain else []
     process = _start(stack, "hub", [*command, "--images", *images], folder, CHECKOUT)
     description = json.loads(process.first_line())
     return Hub(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.engine import Engine
+from bench.limit import Limit, is_there, start_limit
 from bench.processes import Failed
 from bench.servers import (
     Hub,
@@ -37,20 +38,33 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Two servers in front of one hub, all running."""
+    """Two servers in front of one hub, all running; and the limit, where it is measured."""
 
     hub: Hub
     mirror: Server
     registry: Server
     scale: Scale
     folder: Path
+    limit: Limit | None = None
 
     def rounds(self, count: int) -> Iterator[tuple[int, Server]]:
-        """Yield the servers in turn, the other one first in every other round."""
-        for number in range(count):
-            pair = (self.mirror, self.registry)
-            for server in pair if number % 2 else reversed(pair):
-                yield number, server
+        """Yield the two servers in turn, the other one first in every other round."""
+        return _in_turn(count, (self.mirror, self.registry))
+
+    def rounds_with_limit(self, count: int) -> Iterator[tuple[int, Server]]:
+        """Yield all servers in turn, the last one first in every other round."""
+        return _in_turn(count, self.all_servers)
+
+    @property
+    def all_servers(self) -> tuple[Server, ...]:
+        """The two servers, and the limit."""
+        limit = () if self.limit is None else (self.limit.server,)
+        return (self.mirror, self.registry, *limit)
+
+    def hub_of(self, server: Server) -> Hub:
+        """Return the hub that a server stands before."""
+        limit = self.limit
+        return limit.hub if limit is not None and server is limit.server else self.hub
 
     def image(self, name: str) -> Image:
         """Return an image that the hub holds."""
@@ -60,15 +74,17 @@ class Site:
         """Pull an image until the server has all of it; docker-registry keeps it afterwards."""
         for _ in range(_WARM_WITHIN):
             self.settle()
-            self.hub.forget()
+            hub = self.hub_of(server)
+            hub.forget()
             Engine(server.url).pull(image.repository)
-            if not any(self.hub.bodies(digest) for digest in (image.config, *image.layers)):
+            if not any(hub.bodies(digest) for digest in (image.config, *image.layers)):
                 return
         raise Failed(f"{server.name} does not keep {image.repository}")
 
     def settle(self) -> None:
         """Wait until nothing is under way, so that nobody pays for what came before."""
-        self.hub.quiet()
+        for server in self.all_servers:
+            self.hub_of(server).quiet()
         os.sync()
         time.sleep(0.1)
 
@@ -81,16 +97,24 @@ def open_site(
     rate: float | None = None,
     *,
     tls: bool = False,
+    limited: Sequence[str] = (),
 ) -> Iterator[Site]:
     """Run a site in a folder of its own; `rate` in bytes per second holds the hub back.
 
-    With `tls` both servers speak it to their clients.
+    With `tls` all servers speak it to their clients. The limit is measured with the images of
+    `limited`, if there are any and nginx is installed.
     """
     folder.mkdir()
     with ExitStack() as stack:
         hub = start_hub(stack, folder / "hub", images, rate)
-        with pair(folder, hub, make_pair(folder) if tls else None) as (mirror, registry):
-            yield Site(hub, mirror, registry, scale, folder)
+        secret = make_pair(folder) if tls else None
+        limit = (
+            start_limit(stack, folder / "limit", limited, secret)
+            if limited and is_there()
+            else None
+        )
+        with pair(folder, hub, secret) as (mirror, registry):
+            yield Site(hub, mirror, registry, scale, folder, limit)
 
 
 @contextmanager
@@ -99,3 +123,9 @@ def pair(folder: Path, hub: Hub, tls: Pair | None = None) -> Iterator[tuple[Serv
     with ExitStack() as stack:
         mirror = start_mirror(stack, folder / "mirror", hub.url, tls)
         yield mirror, start_registry(stack, folder / "docker-registry", hub.url, tls)
+
+
+def _in_turn(count: int, servers: tuple[Server, ...]) -> Iterator[tuple[int, Server]]:
+    for number in range(count):
+        for server in servers if number % 2 else reversed(servers):
+            yield number, server

@@ -32,10 +32,10 @@ def config_blob(site: Site) -> list[Figure]:
 
 
 def _requests(site: Site, row: str, what: str, path: str, bar: Bar) -> list[Figure]:
-    for server in (site.mirror, site.registry):
+    for server in site.all_servers:
         site.warm(server, site.image("small"))
     rate, tail, cost = _samples(site), _samples(site), _samples(site)
-    for _, server in site.rounds(site.scale.rounds):
+    for _, server in site.rounds_with_limit(site.scale.rounds):
         site.settle()
         before = server.process.cpu()
         done = load.requests(server.url + path, site.scale.seconds)
@@ -55,17 +55,17 @@ def big_blob(site: Site) -> list[Figure]:
 
 
 def big_blob_over_tls(site: Site) -> list[Figure]:
-    """Ask for the same, both servers speaking TLS."""
+    """Ask for the same, all servers speaking TLS."""
     return _big(site, "tls", "96 MiB blob over TLS", at_least(0.95), None)
 
 
 def _big(site: Site, row: str, what: str, fast: Bar, cheap: Bar | None) -> list[Figure]:
     image = site.image("big")
-    for server in (site.mirror, site.registry):
+    for server in site.all_servers:
         site.warm(server, image)
         _stream(site, server)  # into the page cache
     rate, cost, ours = _samples(site), _samples(site), _samples(site)
-    for _, server in site.rounds(site.scale.rounds):
+    for _, server in site.rounds_with_limit(site.scale.rounds):
         site.settle()
         before = server.process.cpu()
         done = _stream(site, server)
@@ -86,4 +86,4 @@ def _stream(site: Site, server: Server) -> load.Stream:
 
 
 def _samples(site: Site) -> Samples:
-    return {site.mirror.name: [], site.registry.name: []}
+    return {server.name: [] for server in site.all_servers}

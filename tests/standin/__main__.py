@@ -18,7 +18,7 @@ from typing import Any
 
 from .hub import Hub
 from .images import Image, make_image
-from .terms import Terms
+from .terms import Auth, Terms
 
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
     asked = _parser().parse_args(arguments)
     wanted = [*asked.images, *map(Wanted.big, asked.big_mib)]
-    terms = Terms(auth="none" if asked.no_auth else "bearer", limit=asked.limit)
+    auth: Auth = "none" if asked.no_auth else "bearer"
+    terms = Terms(auth=auth, limit=asked.limit, redirect=not asked.no_redirect)
     with tempfile.TemporaryDirectory(prefix="standin-", dir=asked.folder) as folder:
         made = [(each, each.make(Path(folder))) for each in wanted]
         asyncio.run(_serve(asked, terms, made))
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="pulls in six hours; without it, no limit")
     add("--rate", type=float, help="bytes per second of all blob bodies together")
     add("--no-auth", action="store_true", help="ask nobody for a token")
+    add("--no-redirect", action="store_true", help="send blobs, instead of a CDN's address")
     add(
         "--images",
         metavar="NAME[:TAG]=SIZE[,SIZE...]",
