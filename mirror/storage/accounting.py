@@ -259,9 +259,17 @@ class Accounting:
             self.index.put_link(LinkRow(digest, repository))
 
     def _tell(self) -> Iterator[Digest]:
-        """Write all entries to a new index, lazily: each is read when its turn comes."""
-        for digest in list(self.catalog):
+        """Write all entries to a new index, lazily: each is read when its turn comes.
+
+        Manifests are the first: a stop may break this off, and a lost manifest costs a pull.
+        """
+        manifests, content = list(self.catalog.manifests()), list(self.catalog)
+        for digest in manifests:
             if entry := self.catalog.get(digest):
+                self.tell_of(digest, entry)
+                yield digest
+        for digest in content:
+            if (entry := self.catalog.get(digest)) and entry.media_type is None:
                 self.tell_of(digest, entry)
                 yield digest
 

@@ -33,6 +33,7 @@ from mirror.util.uncancelled import run_to_completion
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LAST_WORDS = 3.0  # seconds of a stop in which proven content may still be published
+_LAST_ROWS = 4.0  # seconds of a stop in which the index is written
 
 
 class Store:
@@ -150,12 +151,13 @@ class Store:
         await self._maintenance.trim()
 
     def hurry(self) -> None:
-        """Limit disk I/O for a stop: after 3 s, none is started, except for the index.
+        """Limit disk I/O for a stop: after 3 s, none is started, and after 4 s none for the index.
 
         Proven content has that long to be published; unproven content stays as a partial. Hashing
         and copying for clients end at once: no client is left.
         """
         self._threads.halted.set()
+        self.index.hurry(_LAST_ROWS)
         asyncio.get_running_loop().call_later(_LAST_WORDS, self._threads.drop)
 
     async def close(self) -> None:

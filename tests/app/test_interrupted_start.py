@@ -111,6 +111,10 @@ async def test_a_signal_ends_a_start_and_the_next_one_carries_on(
         await command.address(within=30)
         assert "damaged" not in command.err
         assert "0 files are stored" in command.err
+        command.send(number)  # with the removal of all rows still to be written
+        ended = await command.ended(within=10)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
     assert counts(folder)[2] == 1
 
 

@@ -259,8 +259,14 @@ class MetadataStore(
     async def start_over(self, error: MetadataDamaged) -> None:
         """Replace damaged rows by none, before the store is in use. Raises MetadataError."""
 
+    def hurry(self, seconds: float) -> None:
+        """End all writing in so many seconds, except that of pulls.
+
+        Rows that the next start finds out again are the last ones, and are dropped then.
+        """
+
     async def close(self) -> None:
-        """Write all pending rows and close, even if the caller is cancelled."""
+        """Write all pending rows and close, even if the caller is cancelled; see `hurry`."""
 
     async def abandon(self) -> None:
         """Close at once, dropping pending rows: the next start finds out their contents again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
@@ -63,6 +64,8 @@ class WriteBehind(Generic[W]):
         self._writer = writer
         self._interval = interval
         self._pending: dict[Hashable, W] = {}
+        self._spare: dict[Hashable, W] = {}  # after all others: a start finds these out again
+        self._end: float | None = None  # of writing, by the monotonic clock
         self._entries: dict[Hashable, W] = {}  # of the ledger, in their order
         self._entered = 0  # entries so far
         self._tried = 0  # entries that were written, or failed to be for now
@@ -78,7 +81,7 @@ class WriteBehind(Generic[W]):
     @property
     def pending(self) -> int:
         """The number of pending writes."""
-        return len(self._pending) + len(self._entries)
+        return len(self._pending) + len(self._spare) + len(self._entries)
 
     def when_lost(self, source: Source) -> None:
         """See `MetadataStore.when_lost`."""
@@ -86,16 +89,31 @@ class WriteBehind(Generic[W]):
 
     def later(self, key: Hashable, write: W) -> None:
         """Queue a write; it replaces an older pending write of the same key."""
-        self._pending.pop(key, None)  # the newest write comes last
+        self.cancel(key)  # the newest write comes last
         self._pending[key] = write
+
+    def later_still(self, key: Hashable, write: W) -> None:
+        """Queue a write behind all those of `later`. A stop may drop it.
+
+        The next start has to find out the contents again. It replaces an older pending write of the
+        same key.
+        """
+        self.cancel(key)
+        self._spare[key] = write
+
+    def hasten(self, key: Hashable) -> None:
+        """Move a write of `later_still`, if it is pending, to those of `later`."""
+        if (write := self._spare.pop(key, None)) is not None:
+            self._pending[key] = write
 
     def cancel(self, key: Hashable) -> None:
         """Drop a pending write of this key, if there is one."""
         self._pending.pop(key, None)
+        self._spare.pop(key, None)
 
     def awaits(self, key: Hashable) -> bool:
         """Whether a write of this key is pending."""
-        return key in self._pending
+        return key in self._pending or key in self._spare
 
     def soon(self) -> None:
         """Wake the flush now, instead of after the interval."""
@@ -115,7 +133,16 @@ class WriteBehind(Generic[W]):
     def forget(self) -> None:
         """Drop all pending writes."""
         self._pending.clear()
+        self._spare.clear()
         self._entries.clear()
+
+    def hurry(self, seconds: float) -> None:
+        """End all writing in so many seconds, except that of the ledger's entries."""
+        self._end = time.monotonic() + seconds
+
+    @property
+    def _over(self) -> bool:
+        return self._end is not None and time.monotonic() > self._end
 
     async def pulls_written(self) -> None:
         """Wait until the pulls so far are on the disk, for half a second at most.
@@ -150,6 +177,10 @@ class WriteBehind(Generic[W]):
             await self.flush()
             if self._told > told:  # all rows were lost in that flush, and are pending again
                 await self.flush()
+            if self.pending:
+                _log.warning(
+                    "%d rows of the index are not written: a start repeats them", self.pending
+                )
         finally:
             async with self._flushing:
                 await self._writer.close()
@@ -174,11 +205,11 @@ class WriteBehind(Generic[W]):
             await self._writer.check()
             if not self.pending:
                 return False
-            while self.pending:
+            while self._entries or (self.pending and not self._over):
                 if not await self._flush_slice():
                     break
             else:
-                if await self._writer.caught_up():
+                if not self._over and await self._writer.caught_up():
                     await self._tell_again()
             return True
 
@@ -188,7 +219,7 @@ class WriteBehind(Generic[W]):
         Slices bound the size of a write-ahead log.
         """
         entries, self._entries = self._entries, {}
-        writes = {key: self._pending.pop(key) for key in self._next_keys()}
+        writes = {} if self._over else self._next_writes()
         entered, written = self._entered, 0
         try:
             async for number in self._write([*entries.values(), *writes.values()]):
@@ -197,6 +228,7 @@ class WriteBehind(Generic[W]):
             _log.error("cannot write to the index, will try again: %s", in_words(error))
             # Written rows are not written again: pulls that were moved would be moved twice.
             failed = islice(writes.items(), max(0, written - len(entries)), None)
+            # Before all newer ones, spare or not: a repeated deletion must not follow its new row.
             self._pending = _merged(dict(failed), self._pending)
             self._entries = _merged(dict(islice(entries.items(), written, None)), self._entries)
             if await self._writer.mend(error):
@@ -207,14 +239,16 @@ class WriteBehind(Generic[W]):
             self._progress.notify()
         return True
 
-    def _next_keys(self) -> list[Hashable]:
-        keys, room = list[Hashable](), _SLICE
-        for key, write in self._pending.items():
+    def _next_writes(self) -> dict[Hashable, W]:
+        """Take as many writes out of the queue as fit into a slice."""
+        queue, room = self._pending or self._spare, _SLICE
+        keys = list[Hashable]()
+        for key, write in queue.items():
             room -= self._writer.weight(write)
             if room < 0 and keys:
                 break
             keys.append(key)
-        return keys
+        return {key: queue.pop(key) for key in keys}
 
     async def _write(self, writes: Sequence[W]) -> AsyncIterator[int]:
         """Write all rows, dropping any that the writer refuses: such a row would block the rest.
@@ -246,7 +280,8 @@ class WriteBehind(Generic[W]):
         # itself.
         rest = [tell() for tell in self._sources]
         async for _ in cooperatively(chain.from_iterable(rest)):
-            pass
+            if self._over:
+                break
 
 
 def _merged(failed: dict[Hashable, W], newer: dict[Hashable, W]) -> dict[Hashable, W]:

@@ -22,21 +22,35 @@ class ContentRows(WriteBehind[Write]):
 
     def put_blob(self, row: BlobRow) -> None:
         """See `ContentMetadata`."""
+        self._hasten(row.digest)
         args = (digest_bytes(row.digest), row.size, row.media_type, row.used_at, row.changed_at)
-        self.later(("blob", row.digest), (sql.PUT_BLOB, args))
+        # The file alone tells as much as the row of a blob that was not proven since it was found.
+        found = row.media_type is None and row.changed_at is None
+        (self.later_still if found else self.later)(("blob", row.digest), (sql.PUT_BLOB, args))
+
+    def _hasten(self, digest: Digest) -> None:
+        """Have the pending row of a digest written before the next rows of the digest.
+
+        A pending deletion comes first: otherwise it would delete the newer row, and its links.
+        """
+        self.hasten(("drop", digest))
+        self.hasten(("blob", digest))
 
     def put_child(self, row: ChildRow) -> None:
         """See `ContentMetadata`."""
+        self._hasten(row.manifest)
         args = (digest_bytes(row.manifest), digest_bytes(row.digest))
         self.later(("child", *row), (sql.PUT_CHILD, args))
 
     def put_type(self, row: TypeRow) -> None:
         """See `ContentMetadata`."""
+        self._hasten(row.digest)
         args = (digest_bytes(row.digest), row.upstream, row.media_type)
         self.later(("type", row.digest, row.upstream), (sql.PUT_TYPE, args))
 
     def put_link(self, row: LinkRow) -> None:
         """See `ContentMetadata`."""
+        self._hasten(row.digest)
         self.later(("link", *row), (sql.PUT_LINK, columns.link_columns(row)))
         self.soon()
 
@@ -47,13 +61,13 @@ class ContentRows(WriteBehind[Write]):
     def touch(self, digest: Digest, used_at: int) -> None:
         """See `ContentMetadata`."""
         if not self.awaits(("blob", digest)):
-            self.later(("touch", digest), (sql.TOUCH, (digest_bytes(digest), used_at)))
+            self.later_still(("touch", digest), (sql.TOUCH, (digest_bytes(digest), used_at)))
 
     def drop(self, digest: Digest) -> None:
         """See `ContentMetadata`."""
         self.cancel(("blob", digest))
         # Not under the key of the row: a newer row must not replace the deletion of old links.
-        self.later(("drop", digest), (sql.DROP_BLOB, (digest_bytes(digest),)))
+        self.later_still(("drop", digest), (sql.DROP_BLOB, (digest_bytes(digest),)))
 
     async def total(self) -> TotalRow:
         """See `ContentMetadata`."""
