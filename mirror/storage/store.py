@@ -18,7 +18,7 @@ from mirror.storage.catalog import Catalog
 from mirror.storage.data_folder import DataFolder
 from mirror.storage.entry import Entry
 from mirror.storage.errors import Stopping, StorageError
-from mirror.storage.graph import Differences, differences
+from mirror.storage.leftovers import Leftovers
 from mirror.storage.maintenance import Maintenance
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.partial_lease import PartialLease
@@ -27,13 +27,11 @@ from mirror.storage.quota import Quota
 from mirror.storage.space import Taken
 from mirror.storage.stored_blob import Hold, StoredBlob
 from mirror.storage.verified_reads import VerifiedReads
-from mirror.util.gc_pause import gc_paused
 from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_LAST_WORDS = 3.0  # seconds of a stop in which proven content may still be published
-_LAST_ROWS = 4.0  # seconds of a stop in which the index is written
+_LAST_WORDS, _LAST_ROWS = 3.0, 4.0  # seconds of a stop to publish proven content, to write rows
 
 
 class Store:
@@ -42,9 +40,9 @@ class Store:
     Pinned images may take `max_pinned` of it, from 0 to 1.
 
     Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
-    every moment. Other rooms use the methods of this class, its `index`, its `pins`, and the
-    queries of its `catalog`, which only this class changes. `accounting`, `quota` and `blobs` are
-    the store's own (tests/project/test_seams.py).
+    every moment. Other rooms use the methods of this class, its `index`, `pins` and `leftovers`,
+    and the queries of its `catalog`, which only this class changes. `accounting`, `quota` and
+    `blobs` are the store's own (tests/project/test_seams.py).
     """
 
     def __init__(
@@ -71,6 +69,9 @@ class Store:
         self._threads = threads
         self._maintenance = Maintenance(
             folder, blobs, threads, index, self.accounting, self.quota, self._count_failure
+        )
+        self.leftovers = Leftovers(
+            blobs, threads, self.accounting, self.quota, self._maintenance, self.discard
         )
         self._reads = VerifiedReads(blobs, threads, self.accounting, self.discard)
 
@@ -284,47 +285,6 @@ class Store:
     async def remove(self, digests: Iterable[Digest]) -> int:
         """Remove content, even while it is read; returns the freed bytes. Raises StorageError."""
         return await self.quota.remove(digests)
-
-    async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
-        """Remove the idle ones of these partials; returns their number and bytes.
-
-        Raises StorageError.
-        """
-        return await self.quota.remove_partials(digests)
-
-    async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
-        """Remove the blobs, given by size in bytes, that are not in the accounting.
-
-        Returns their number and bytes. Raises StorageError.
-        """
-        return await self.quota.remove_orphans(sizes)
-
-    async def would_evict(self, freed: int) -> list[Digest]:
-        """Return the blobs to evict to keep the bound, with the index as large as it is now.
-
-        See `Accounting.would_evict`. Raises StorageError.
-        """
-        self.accounting.overhead = await self.run_read(self._maintenance.overhead)
-        return self.accounting.would_evict(freed)
-
-    async def compare(self) -> Differences:
-        """Compare the accounting with the disk; raises StorageError."""
-        view = self.catalog.view()
-        before = await self.run_read(gc_paused()(lambda: dict(view.entries())))
-        found = await self.blobs.scan()
-        return await self.run_read(gc_paused()(differences), before, found, view.get)
-
-    async def discard_lost(self, digest: Digest, entry: Entry) -> bool:
-        """Discard an entry without its blob, if that is still missing: it may have been refetched.
-
-        The blob is looked for once more, and nothing runs between that and the removal. Raises
-        StorageError.
-        """
-        size = await self.blobs.size(digest)
-        if size == entry.size or self.catalog.get(digest) is not entry:
-            return False
-        await self.discard(digest)
-        return True
 
     # Repair
 

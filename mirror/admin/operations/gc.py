@@ -26,11 +26,11 @@ async def _collect(parts: OperationParts) -> Collected:
     Then evict until the quota holds. Raises StorageError.
     """
     store, rows = parts.store, 0
-    lost, unknown = await store.compare()
+    lost, unknown = await store.leftovers.compare()
     for digest, entry in lost.items():
         rows += await _discard_lost(parts, digest, entry)
-    partials, partial_bytes = await store.remove_partials(list(store.idle_partials()))
-    orphans, orphan_bytes = await store.remove_orphans(unknown)
+    partials, partial_bytes = await store.leftovers.remove_partials(list(store.idle_partials()))
+    orphans, orphan_bytes = await store.leftovers.remove_orphans(unknown)
     evicted, evicted_bytes = store.evicted, store.evicted_bytes
     await store.trim()
     freed = partial_bytes + orphan_bytes + store.evicted_bytes - evicted_bytes
@@ -40,13 +40,13 @@ async def _collect(parts: OperationParts) -> Collected:
 async def _collectable(store: Store) -> Collected:
     """Report the files and rows that `_collect` would remove."""
     before = store.catalog.view()
-    lost, unknown = await store.compare()
+    lost, unknown = await store.leftovers.compare()
     partials = [charged(size) for size in store.idle_partials().values()]
     orphans = [
         charged(size) for digest, size in unknown.items() if store.catalog.get(digest) is None
     ]
     gone = [charged(entry.size) for entry in lost.values()]
-    evicted = await store.would_evict(sum(partials) + sum(gone))
+    evicted = await store.leftovers.would_evict(sum(partials) + sum(gone))
     victims = [charged(entry.size) for each in evicted if (entry := before.get(each))]
     freed = sum(partials) + sum(orphans) + sum(victims)
     counts = len(partials), len(orphans), len(lost), len(victims)
@@ -58,7 +58,7 @@ async def _discard_lost(parts: OperationParts, digest: Digest, entry: Entry) -> 
 
     The file is checked once more, and nothing runs between that check and the removal.
     """
-    lost = await parts.store.discard_lost(digest, entry)
+    lost = await parts.store.leftovers.discard_lost(digest, entry)
     if lost:
         parts.memory.drop(digest)
     return lost

@@ -67,7 +67,7 @@ async def _purge_digest(parts: OperationParts, digest: Digest, *, dry: bool) -> 
         raise OrderError(pinned_refusal(pinned))
     if dry:
         return _purgeable_digest(parts, digest)
-    partials, partial_bytes = await parts.store.remove_partials([digest])
+    partials, partial_bytes = await parts.store.leftovers.remove_partials([digest])
     kept = parts.store.catalog.get(digest) is not None
     if not kept and not partials:
         raise NotStored(f"nothing of {digest} is stored")

@@ -255,7 +255,7 @@ class Fetch(FetchProgress):
             self._tell_of_waste("another upstream's fetch has brought it meanwhile")
             await self._partial.discard()
         if self._partial.isolated:
-            await self._store.remove_partials([self.digest])
+            await self._store.leftovers.remove_partials([self.digest])
 
     def _give_up_disk(self, error: StorageError) -> None:
         """Send the followers to upstream: the bytes so far are right, no more will be written."""
