@@ -17,9 +17,9 @@ from mirror.storage.metadata.rows import BlobRow, ChildRow, LinkRow, TypeRow
 from mirror.storage.quarantine import Quarantine
 from mirror.storage.sizes import Sizes
 from mirror.storage.space import Doomed, Taken
+from mirror.storage.uses import Uses
 
-_LATELY = 600  # seconds
-_AT_ONCE = 1024  # victims, or uses, that are processed in one step of the event loop
+_AT_ONCE = 1024  # victims that are processed in one step of the event loop
 
 
 class Accounting:
@@ -43,7 +43,7 @@ class Accounting:
         self.going = 0  # bytes out of the accounting, but not unlinked yet
         self._leaving: list[Entry] = []  # unlinked, but still being read
         self._headroom = _headroom(max_size)
-        self._touched: set[Digest] = set()
+        self.uses = Uses(index, catalog)
         index.when_lost(self._tell)
 
     def __repr__(self) -> str:
@@ -128,16 +128,11 @@ class Accounting:
 
         Protected are entries that were used lately and do not belong to that upstream alone.
         """
-        if gains is None or not self._used_lately(digest):
+        if gains is None or not self.uses.lately(digest):
             return False
         entry = self.catalog.get(digest)
         links = entry.links if entry is not None else ()
         return not links or any(each.upstream != gains for each in links)
-
-    def _used_lately(self, digest: Digest) -> bool:
-        entry = self.catalog.get(digest)
-        age = time.time() - entry.used_at if entry is not None else _LATELY
-        return digest in self._touched or 0 <= age < _LATELY
 
     def doom(
         self,
@@ -164,7 +159,7 @@ class Accounting:
         entry = self.catalog.remove(digest)
         if entry is not None:
             self.index.drop(digest)
-            self._touched.discard(digest)
+            self.uses.forget(digest)
             self._let_leave(entry)
         return entry
 
@@ -233,23 +228,12 @@ class Accounting:
             self.index.drop_link(LinkRow(digest, repository))
 
     def touch(self, digest: Digest) -> None:
-        """Record a use: in memory now, in the index within a minute or so."""
-        self.catalog.touch(digest)
-        self._touched.add(digest)
-
-    def note_uses(self) -> bool:
-        """Pass a batch of uses to the index; returns whether there are more."""
-        now = int(time.time())
-        for _ in range(min(_AT_ONCE, len(self._touched))):
-            digest = self._touched.pop()
-            if entry := self.catalog.get(digest):
-                entry.used_at = now
-            self.index.touch(digest, now)
-        return bool(self._touched)
+        """Record a use; see `Uses`."""
+        self.uses.add(digest)
 
     def tell_of(self, digest: Digest, entry: Entry) -> None:
         """Write all facts of an entry to the index."""
-        size, media_type = entry.size, entry.media_type
+        size, media_type, entry.noted_at = entry.size, entry.media_type, entry.used_at
         self.index.put_blob(BlobRow(digest, size, media_type, entry.used_at, entry.changed_at))
         for child in entry.children:
             self.index.put_child(ChildRow(digest, child))

@@ -17,6 +17,7 @@ class Entry:
     `media_type` is the type given by the upstream that a manifest was fetched from; `types` are the
     types of upstreams that differ: a digest proves bytes, not a type. `changed_at` is the file's
     modification time when it was last proven, in nanoseconds since the epoch; None if not recorded.
+    `noted_at` is `used_at` as the index has it.
     """
 
     __slots__ = (
@@ -24,6 +25,7 @@ class Entry:
         "children",
         "links",
         "media_type",
+        "noted_at",
         "readers",
         "size",
         "types",
@@ -36,6 +38,7 @@ class Entry:
         self.size = size
         self.media_type = media_type
         self.used_at = used_at
+        self.noted_at = used_at
         self.changed_at = changed_at
         self.types: Mapping[str, str] = _NO_TYPES
         self.links: Collection[Repository] = ()

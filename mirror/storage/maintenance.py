@@ -68,8 +68,14 @@ class Maintenance:
             await self.mend()
 
     async def note_uses(self) -> None:
-        """Write the uses of content to the index, some at a time."""
-        async for _ in cooperatively(iter(self._accounting.note_uses, False), 1):
+        """Date the uses of content, and note those in the index that are due, some at a time."""
+        async for _ in cooperatively(iter(self._accounting.uses.date, False), 1):
+            pass
+
+    async def note_last_uses(self) -> None:
+        """Write all uses of content to the index, some at a time, before a stop."""
+        await self.note_uses()
+        async for _ in cooperatively(iter(self._accounting.uses.note_last, False), 1):
             pass
 
     async def trim(self) -> None:

@@ -170,7 +170,7 @@ class Store:
         await run_to_completion(self._let_go(self.index.abandon()))
 
     async def _close(self) -> None:
-        await self._maintenance.note_uses()
+        await self._maintenance.note_last_uses()
         await self._let_go(self.index.close())
 
     async def _let_go(self, ending: Coroutine[object, object, None]) -> None:
@@ -185,7 +185,7 @@ class Store:
     # Links and uses
 
     def touch(self, digest: Digest) -> None:
-        """Record a use: in memory now, in the index within a minute or so."""
+        """Record a use: in memory now, in the index once an hour and at a stop."""
         self.accounting.touch(digest)
 
     def link(self, digest: Digest, repository: Repository) -> None:

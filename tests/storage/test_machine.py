@@ -288,7 +288,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def write_behind(self) -> None:
         """After a flush the index agrees with the catalogue."""
-        self.store.accounting.note_uses()
+        self.store.accounting.uses.date()
         self.do(self.store.index.flush())
         self.do(self.store.trim())
         self.do(self.store.index.flush())
