@@ -62,8 +62,8 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the mirror beside Debian's docker-registry. Takes some minutes and "
-        "6 GB under TMPDIR.",
+        description="Measure the mirror beside Debian's docker-registry. Takes half an hour and "
+        "10 GB under TMPDIR.",
     )
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     names = [row.name for row in ROWS]

@@ -56,7 +56,7 @@ def startup(site: Site) -> list[Figure]:
     """Start with many blobs: first to build the index, then as it will be every day."""
     count = site.scale.startup_blobs
     folder = site.folder / "startup"
-    _fill(folder / "data" / "blobs" / "sha256", count)
+    fill(folder / "data" / "blobs" / "sha256", count)
     first = _start(site, folder)
     later = [_start(site, folder) for _ in range(_STARTS)]
     of = f"start with {count:,} blobs"
@@ -70,7 +70,8 @@ def startup(site: Site) -> list[Figure]:
     ]
 
 
-def _fill(folder: Path, count: int) -> None:
+def fill(folder: Path, count: int) -> None:
+    """Write so many small blobs, as a mirror without an index finds them."""
     for shard in range(256):
         (folder / f"{shard:02x}").mkdir(parents=True)
     for number in range(count):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bench import cold, footprint, warm
+from bench import cold, footprint, large, warm
 from bench.figures import Figure
 from bench.site import Scale, Site, open_site
 
-FULL = Scale(rounds=5, seconds=2, cold_rounds=7, startup_blobs=100_000)
-QUICK = Scale(rounds=2, seconds=1, cold_rounds=2, startup_blobs=10_000)
+FULL = Scale(rounds=5, seconds=2, cold_rounds=7, startup_blobs=100_000, large_blobs=1_000_000)
+QUICK = Scale(rounds=2, seconds=1, cold_rounds=2, startup_blobs=10_000, large_blobs=20_000)
 
 Place = Literal["free", "tls", "held"]
 
@@ -41,6 +41,7 @@ ROWS = (
     Row("held", cold.held_image, cold.cold_images, "held"),
     Row("memory", footprint.memory, lambda _: footprint.MEMORY),
     Row("startup", footprint.startup),
+    Row("large", large.starts),
 )
 
 

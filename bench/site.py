@@ -34,6 +34,7 @@ class Scale:
     seconds: int
     cold_rounds: int
     startup_blobs: int
+    large_blobs: int
 
 
 @dataclass(frozen=True, slots=True)
