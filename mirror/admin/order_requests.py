@@ -11,6 +11,7 @@ from contextlib import aclosing
 from aiohttp import ClientConnectionError, web
 
 from mirror.admin.action_log import LoggedAction
+from mirror.admin.command_source import CommandSource
 from mirror.admin.incoming import PATIENCE, Incoming
 from mirror.admin.json_lines import read_order, record_line
 from mirror.admin.messages import Content, OrderError, Record, Refused
@@ -48,7 +49,7 @@ class OrderRequests:
             return
         try:
             with LoggedAction(order) as action:
-                records = self._service.carry_out(order, incoming.records())
+                records = self._service.carry_out(order, CommandSource(incoming.records()))
                 async with aclosing(records):
                     async for record in records:
                         action.last = record

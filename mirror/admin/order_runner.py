@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from mirror.admin.import_source import ImportSource
 from mirror.admin.messages import OrderError, Record, Refused, Work
 from mirror.admin.operations import OPERATIONS
 from mirror.admin.operations.parts import LiveParts, OperationParts, Whole
@@ -42,10 +43,10 @@ class OrderRunner:
         return f"<OrderRunner of {self._parts.store!r}>"
 
     async def run(
-        self, order: Work, incoming: AsyncIterator[Record] | None, whole: Deferred[Whole] | None
+        self, order: Work, source: ImportSource | None, whole: Deferred[Whole] | None
     ) -> AsyncGenerator[Record, None]:
         """Yield progress, and finally the result; an order that fails ends in Refused."""
-        parts = replace(self._parts, incoming=incoming, whole=whole)
+        parts = replace(self._parts, source=source, whole=whole)
         try:
             async with aclosing(OPERATIONS[type(order)](parts, order)) as records:
                 async for record in records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from mirror.storage.store import Store
 from mirror.util.deferred import Deferred
 
 if TYPE_CHECKING:
+    from mirror.admin.import_source import ImportSource
     from mirror.admin.messages import Record, Work
     from mirror.admin.operations.parts import LiveParts, Whole
     from mirror.admin.order_runner import OrderRunner
@@ -65,13 +66,13 @@ class AdminService:
         return f"<AdminService of {self._store!r}>"
 
     async def carry_out(
-        self, order: Work, incoming: AsyncIterator[Record] | None = None
+        self, order: Work, source: ImportSource | None = None
     ) -> AsyncGenerator[Record, None]:
         """Yield progress, and finally the result; an order that fails ends in Refused.
 
-        `incoming` has the content that an order such as `import` asks for, after it has asked.
+        `source` is the layout of an import.
         """
         runner = await self._runner.get()
-        async with aclosing(runner.run(order, incoming, self.whole)) as records:
+        async with aclosing(runner.run(order, source, self.whole)) as records:
             async for record in records:
                 yield record

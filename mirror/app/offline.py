@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
+from mirror.admin.command_source import CommandSource
 from mirror.admin.messages import (
     ExportOrder,
     GcOrder,
@@ -86,6 +87,6 @@ async def _carried_out(
     dry = dry or isinstance(order, ExportOrder)
     async with open_core(settings, folder, evicts=False, spares=dry) as core:
         service = build_admin_service(core, tuple(core.store.altered))
-        async with aclosing(service.carry_out(order, supplied)) as records:
+        async with aclosing(service.carry_out(order, CommandSource(supplied))) as records:
             async for record in records:
                 yield record

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from mirror.console.api.api import Api
+from mirror.console.archive_stream import ArchiveStream
 from mirror.console.events import EventStream
 from mirror.console.metrics import Activity
 from mirror.console.origin import SAFE, OwnHosts, check_origin
@@ -69,7 +70,7 @@ class Console:
             found = await self._found(request, path)
             if isinstance(found, EventStream):
                 return self._parts.streams.reply(found)
-            if isinstance(found, RecordStream):
+            if isinstance(found, RecordStream | ArchiveStream):
                 return found.reply()
             return await rendered(found, request)
         except Problem as problem:
@@ -86,7 +87,7 @@ class Console:
 
     async def _found(
         self, request: web.BaseRequest, path: ConsolePath
-    ) -> ConsoleReply | EventStream | RecordStream:
+    ) -> ConsoleReply | EventStream | RecordStream | ArchiveStream:
         host = self._checked(request)
         viewer = await self.viewers.recognise(request)
         if path.path.startswith(_API):

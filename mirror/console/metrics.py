@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-ACTIONS = ("warm", "refresh", "pin", "unpin", "purge", "gc", "verify")
+ACTIONS = ("warm", "refresh", "pin", "unpin", "purge", "gc", "verify", "export", "import")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -16,6 +16,7 @@ from mirror.web.connections.request_body import MOST, body_of
 
 _FIELDS = 100  # of a query or a form
 _PATIENCE = 10.0  # seconds for a body of 64 KiB
+_PIECE_PATIENCE = 60.0  # seconds for the next bytes of a long body
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -57,9 +58,9 @@ async def read_body(request: web.BaseRequest) -> bytes:
     if hdrs.TRANSFER_ENCODING in request.headers:
         raise Problem(HTTPStatus.LENGTH_REQUIRED, "expected a body with a Content-Length")
     body = body_of(request)
-    if body is None:
-        if request.headers.get(hdrs.CONTENT_LENGTH, "0").strip() == "0":
-            return b""
+    if body is None and request.headers.get(hdrs.CONTENT_LENGTH, "0").strip() == "0":
+        return b""
+    if body is None or body.size is None or body.size > MOST:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST} bytes")
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -68,6 +69,30 @@ async def read_body(request: web.BaseRequest) -> bytes:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_PATIENCE:g} s"
         ) from None
+
+
+def read_archive(
+    request: web.BaseRequest,
+) -> tuple[Callable[[], Awaitable[bytes]], int | None]:
+    """Return a reader of the body of an operator's request, and its size if that is known.
+
+    The reader returns the next bytes, b"" at the end; it raises Problem, ConnectionResetError.
+    Raises Problem for a request without a body.
+    """
+    body = body_of(request)
+    if body is None or body.size == 0:
+        raise Problem(HTTPStatus.BAD_REQUEST, "expected a body that is a tar archive")
+
+    async def read() -> bytes:
+        try:
+            async with asyncio.timeout(_PIECE_PATIENCE):
+                return await body.next()
+        except TimeoutError:
+            raise Problem(
+                HTTPStatus.REQUEST_TIMEOUT, f"nothing of the body came for {_PIECE_PATIENCE:g} s"
+            ) from None
+
+    return read, body.size
 
 
 async def read_form(request: web.BaseRequest) -> dict[str, str]:

@@ -111,6 +111,11 @@ class PartialLease:
         self.reserved += reserved
         self._reserving(reserved)
 
+    def rest(self) -> None:
+        """Close the written partial until the lease ends; it cannot be read meanwhile."""
+        if self.partial is not None:
+            self.partial.close()
+
     # The three ends
 
     async def commit(self, repository: Repository) -> Entry:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.archives.writing import LayoutWriter, open_writer
+from mirror.admin.archives.tar_writer import LayoutWriter
+from mirror.cli.archives.writing import open_writer
 from mirror.util.command_error import CommandError
 
 NOBODY = 65534

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from mirror.console.api.endpoints import ENDPOINTS
 from mirror.console.api.openapi import described
+from tests.cli.test_moving_images import files_of, pack
 from tests.project.test_docs import PROJECT
 from tests.standin import Hub, make_image
 from tests.support.command import serving
@@ -35,6 +36,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 PATIENCE = 10  # seconds for an answer
 TOKEN = "a-token-of-more-than-16"
 APP = "docker.io/library/app"
@@ -48,10 +50,11 @@ def schema() -> BaseSchema:
 class Asking:
     """Sends made-up requests, and checks each answer. `statuses` are those of the answers."""
 
-    def __init__(self, address: str, images: list[str]) -> None:
+    def __init__(self, address: str, images: list[str], archive: bytes) -> None:
         self.statuses: dict[str, set[int]] = {}
         self._address = f"{address}/api/v1"
         self._images = images
+        self._archive = archive
 
     def all(self) -> None:
         """Ask for each path, with an operator's login and without one."""
@@ -75,8 +78,17 @@ class Asking:
         def ask(case: Case[Any], image: str | None, operator: bool) -> None:
             if image is not None and "image" in case.path_parameters:
                 case.path_parameters["image"] = image
+            if image is not None and "image" in case.query:
+                case.query["image"] = [image]
+                case.query.pop("platform", None)  # hardly one that is made up is valid
             if image is not None and isinstance(case.body, dict) and "images" in case.body:
                 case.body["images"] = [image]
+            rate = case.body.get("rate") if isinstance(case.body, dict) else None
+            if isinstance(case.body, dict) and isinstance(rate, float):
+                case.body["rate"] = rate * 10**6  # 21 bytes a second outlast any patience
+            if image is not None and operation.path == "/import":
+                case.body = self._archive
+                case.query.pop("name", None)
             case.headers.pop("Authorization", None)  # wrong logins would soon be held off
             if operator:
                 case.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -98,10 +110,13 @@ async def test_any_request_has_an_answer_that_is_described(hub: Hub, tmp_path: P
         address = await mirror.address()
         with requests.Session() as session:
             session.trust_env = False
-            for tag in ("1", "2", "3", "4"):
-                url = f"{address}/v2/library/app/manifests/{tag}"
+            blobs = [f"blobs/{blob.digest}" for blob in image.blobs]
+            for path in (*(f"manifests/{tag}" for tag in "1234"), *blobs):
+                url = f"{address}/v2/library/app/{path}"
                 await asyncio.to_thread(session.get, url, timeout=PATIENCE)
-        asking = Asking(address, [f"{APP}:{tag}" for tag in "1234"] + [APP, "sha256:" + "a" * 64])
+        archive = pack(tmp_path / "x.tar", files_of(make_image(8, [300]))).read_bytes()
+        images = [f"{APP}:{tag}" for tag in "1234"] + [APP, "sha256:" + "a" * 64]
+        asking = Asking(address, images, archive)
         await asyncio.to_thread(asking.all)
         mirror.send(signal.SIGTERM)
         ended = await mirror.ended()

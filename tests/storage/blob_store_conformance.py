@@ -171,6 +171,19 @@ class BlobStoreConformance(ABC):
         await again.remove()
         again.close()
 
+    async def test_a_closed_partial_is_committed_or_removed(self, blobs: BlobStore) -> None:
+        partial, other = await blobs.partial(DIGEST, isolated=True), await blobs.partial(OTHER)
+        await take_in(partial, BODY)
+        await take_in(other, b"oth")
+        partial.close()
+        other.close()
+        await other.remove()
+        changed_at = await partial.commit()
+        reader = await blobs.open(DIGEST)
+        assert reader.changed_at == changed_at
+        assert await whole(reader) == BODY
+        assert [each.digest for each in await blobs.scan()] == [DIGEST]
+
     async def test_a_kept_partial_is_resumed(self, blobs: BlobStore) -> None:
         first = await blobs.partial(DIGEST)
         await take_in(first, BODY[:1000])

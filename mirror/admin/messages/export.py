@@ -13,10 +13,14 @@ from mirror.admin.messages.common import STRICT
 
 @checked(frozen=True, config=STRICT)
 class ExportOrder:
-    """Hand out the stored content of images, of all platforms or of these (`linux/arm64`)."""
+    """Hand out the stored content of images, of all platforms or of these (`linux/arm64`).
+
+    With `all_or_none`, the order is refused unless every image can be handed out.
+    """
 
     images: Annotated[tuple[str, ...], Field(min_length=1, max_length=4096)]
     platforms: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    all_or_none: bool = False
     kind: Literal["export"] = "export"
 
     def __str__(self) -> str:

@@ -24,15 +24,21 @@ class OfferedImage:
 
 @checked(frozen=True, config=STRICT)
 class ImportOrder:
-    """Take in images, which the mirror asks for one by one: `source` is where they come from."""
+    """Take in images; all content is proven, and `source` is the place of their layout.
+
+    Without `images`, the index.json of an archive has their names. `name` is for the only image of
+    an archive without names.
+    """
 
     source: str
-    images: Annotated[tuple[OfferedImage, ...], Field(min_length=1, max_length=MOST_IMAGES)]
+    images: Annotated[tuple[OfferedImage, ...], Field(max_length=MOST_IMAGES)] = ()
+    name: str = ""
     kind: Literal["import"] = "import"
 
     def __str__(self) -> str:
         """Return the order as the operator types it."""
-        return f"{self.kind} {self.source!r}"
+        name = f" --name {self.name}" if self.name else ""
+        return f"{self.kind} {self.source!r}{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from mirror.admin.messages import (
     Exported,
     ExportedImage,
     ExportOrder,
+    NotStored,
     OrderError,
     OrderInvalid,
     Piece,
@@ -29,6 +30,7 @@ from mirror.storage.store import Store
 from mirror.util.cooperative import cooperatively
 
 _PIECE = 1024 * 1024  # bytes
+_SOME = 3  # images that a refusal names
 
 
 async def export(parts: OperationParts, order: ExportOrder) -> AsyncGenerator[Record, None]:
@@ -70,7 +72,17 @@ async def _gather(
             if tree.whole:
                 _hold(parts.store, tree, holds, sizes)
         images.append(_image(parts.store, name, digest, tree))
+    if order.all_or_none:
+        _refuse_some(images)
     return tuple(images), sizes
+
+
+def _refuse_some(images: list[ExportedImage]) -> None:
+    """Refuse the order if an image cannot be handed out; raises NotStored, which names some."""
+    wrong = [f"{each.name} is not exported: {each.reason}" for each in images if each.reason]
+    if wrong:
+        more = f"; and {len(wrong) - _SOME} more" if len(wrong) > _SOME else ""
+        raise NotStored("; ".join(wrong[:_SOME]) + more)
 
 
 def _hold(store: Store, tree: ImageTree, holds: ExitStack, sizes: dict[Digest, int]) -> None:

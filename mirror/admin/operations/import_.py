@@ -6,8 +6,10 @@ to is never sent, and the room for all of it is checked before the first blob is
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
+from mirror.admin.archives.archive_source import no_room
+from mirror.admin.import_source import ImportSource
 from mirror.admin.messages import (
     Imported,
     ImportedImage,
@@ -20,7 +22,6 @@ from mirror.admin.messages import (
 )
 from mirror.admin.operations.import_plan import ImagePlan, ImportPlan
 from mirror.admin.operations.parts import OperationParts
-from mirror.admin.operations.received import manifest_body, receive
 from mirror.content.manifests.stored import StoredManifests
 from mirror.oci import manifest, strict_json
 from mirror.oci.digest import Digest
@@ -33,18 +34,18 @@ from mirror.storage.entry import Entry
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.stored_blob import Hold
 from mirror.util.cooperative import cooperatively
-from mirror.util.units import human
 
 _LINKS = 16  # of one blob, between two turns of other tasks: each copies the earlier ones
 
 
 async def import_images(parts: OperationParts, order: ImportOrder) -> AsyncGenerator[Record, None]:
     """Yield requests for content, and finally the images; raises OrderError, StorageError."""
-    if parts.incoming is None:
+    if parts.source is None:
         raise OrderError("an import needs its command, which has the layout")
-    work = _Import(parts, parts.incoming)
+    work = _Import(parts, parts.source)
     try:
-        async for image in cooperatively(order.images):
+        images = order.images or await parts.source.images(parts.store)
+        async for image in cooperatively(images):
             work.offer(image)
         while wanted := work.plan.wanted_manifests():
             yield Wanted(tuple(wanted), work.plan.bytes_of(wanted))
@@ -60,12 +61,12 @@ async def import_images(parts: OperationParts, order: ImportOrder) -> AsyncGener
 class _Import:
     """One import: its plan, and its content so far. Stored content stays on hold to its end."""
 
-    def __init__(self, parts: OperationParts, incoming: AsyncIterator[Record]) -> None:
+    def __init__(self, parts: OperationParts, source: ImportSource) -> None:
         self.plan = ImportPlan()
         self._store, self._tags = parts.store, parts.tags
         self._upstreams = parts.budget.upstreams()
         self._stored = StoredManifests(parts.store, parts.tags, parts.memory, self._upstreams)
-        self._incoming = incoming
+        self._source = source
         self._refused: list[ImportedImage] = []
         self._held: dict[Digest, Hold] = {}
         self._blobs, self._bytes = 0, 0  # new ones
@@ -104,7 +105,7 @@ class _Import:
         """Take the manifests that were asked for; raises OrderError."""
         for digest in wanted:
             announced = self.plan.announced[digest]
-            body = await manifest_body(self._incoming, announced)
+            body = await self._source.manifest(announced)
             if body is None:
                 self.plan.lack(digest)
                 continue
@@ -131,9 +132,8 @@ class _Import:
         blobs = cooperatively(self.plan.blobs)
         wanted = [each async for each in blobs if not await self._is_stored(each)]
         size = await self._store.run_read(self.plan.room_for, wanted)
-        if not self._store.fits(size):
-            bound = human(self._store.max_size)
-            raise OrderError(f"{human(size)} do not fit in max_size, {bound}: nothing is imported")
+        if not self._store.fits(max(0, size - self._source.reserved)):
+            raise no_room(size, self._store)
         return wanted
 
     async def _is_stored(self, digest: Digest) -> bool:
@@ -156,7 +156,7 @@ class _Import:
         for digest in wanted:
             size, (first, *others) = self.plan.blobs[digest], self.plan.repositories(digest)
             new = self._store.catalog.get(digest) is None
-            entry = await receive(self._incoming, self._store, digest, size, first)
+            entry = await self._source.blob(self._store, digest, size, first)
             if entry is None:
                 self.plan.lack(digest)
                 continue

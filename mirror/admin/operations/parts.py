@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.access.authorizer import Authorizer
 from mirror.admin.absent_pins import AbsentPins
+from mirror.admin.import_source import ImportSource
 from mirror.admin.messages import Configuration, Examined, Record, Status, Unavailable
 from mirror.admin.operations.kept import KeptLists
 from mirror.admin.operations.warm_pulls import WarmPulls
@@ -72,7 +73,7 @@ class OperationParts:
     """The parts of a running mirror, or of a data folder opened for one order.
 
     `altered` is the content that was found damaged, and was discarded, when the folder was opened.
-    `incoming` is the content that the order asks its command for, None without such a command.
+    `source` is the layout that an import takes content from, None for other orders.
     `lists` are those of earlier orders. `whole` is the running mirror, None until it has started.
     """
 
@@ -84,7 +85,7 @@ class OperationParts:
     recorder: Recorder
     altered: tuple[Digest, ...] = ()
     live: LiveParts | None = None
-    incoming: AsyncIterator[Record] | None = None
+    source: ImportSource | None = None
     lists: KeptLists = field(default_factory=KeptLists)
     whole: Deferred[Whole] | None = None
 

@@ -12,7 +12,7 @@ from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_image import admit
 from mirror.content.outcome import STALE_TEXTS
 from mirror.oci.digest import Digest
-from mirror.oci.errors import ManifestUnknown, NotAllowed, RegistryError
+from mirror.oci.errors import Denied, ManifestUnknown, NotAllowed, RegistryError
 from mirror.oci.image_name import ImageName
 
 
@@ -53,4 +53,4 @@ async def _ask(live: LiveParts, image: ImageName) -> tuple[str, Reason] | tuple[
 def _kind(error: RegistryError) -> Reason:
     if isinstance(error, ManifestUnknown):
         return "unknown"
-    return "refused" if isinstance(error, NotAllowed) else "unavailable"
+    return "refused" if isinstance(error, NotAllowed | Denied) else "unavailable"

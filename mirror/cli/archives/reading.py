@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from mirror.admin.archives.offered import OLD, without_index
 from mirror.cli.archives.caller import Caller
 from mirror.cli.archives.tar_members import Member, members
 from mirror.oci.layout import INDEX, LayoutInvalid, Root, read_index
@@ -21,7 +22,6 @@ PIECE = 1024 * 1024  # bytes
 # Not blocking: a pipe in the place of a file would wait for its writer.
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_OLD = "manifest.json"  # of `docker save` before Docker 25
 
 
 # The size of a file in bytes, and its bytes in pieces.
@@ -47,12 +47,7 @@ def roots(layout: Layout) -> list[Root]:
     """Return the descriptors of index.json; raises LayoutInvalid."""
     found = layout.open(INDEX)
     if found is None:
-        if layout.open(_OLD) is not None:
-            raise LayoutInvalid(
-                f"it has no {INDEX}: it is an archive of a Docker before 25; `skopeo copy "
-                "docker-archive:FILE oci-archive:OTHER` makes it an OCI layout"
-            )
-        raise LayoutInvalid(f"it has no {INDEX}: it is no OCI layout")
+        raise without_index(is_old=layout.open(OLD) is not None)
     size, pieces = found
     if size > MAX_SIZE:
         raise LayoutInvalid(f"{INDEX} has more than {MAX_SIZE} bytes")

@@ -7,34 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 from contextlib import AbstractContextManager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from mirror.admin.archives.tar_writer import LayoutWriter, TarWriter
 from mirror.cli.archives.caller import Caller
 from mirror.util.command_error import CommandError
 
-_BLOCK = 512
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class LayoutWriter(Protocol):
-    """Writes files one after the other; `finish` makes the layout appear, `abandon` removes it."""
-
-    def begin(self, path: str, size: int) -> None:
-        """Begin a file; the last one is whole."""
-
-    def write(self, data: bytes) -> None:
-        """Write the next bytes of the file; raises OSError."""
-
-    def finish(self) -> None:
-        """Make the layout appear under its name, on the disk; raises OSError."""
-
-    def abandon(self) -> None:
-        """Remove the written files, after an error."""
 
 
 def open_writer(output: str, stdout: BinaryIO, *, force: bool) -> LayoutWriter:
@@ -63,39 +46,6 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
     if os.path.lexists(path) and not (force and path.is_file() and not path.is_symlink()):
         more = "" if force else "; --force replaces a file"
         raise CommandError(f"{path} exists{more}")
-
-
-class TarWriter:
-    """An archive that is written to a stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._position = 0
-
-    def begin(self, path: str, size: int) -> None:
-        """Begin a file: its header follows the padding of the last one."""
-        self._pad(_BLOCK)
-        info = tarfile.TarInfo(path)
-        info.size, info.mode, info.mtime = size, 0o644, 0
-        self.write(info.tobuf(tarfile.PAX_FORMAT))
-
-    def write(self, data: bytes) -> None:
-        """Write bytes; raises OSError."""
-        self._file.write(data)
-        self._position += len(data)
-
-    def _pad(self, unit: int) -> None:
-        self.write(bytes(-self._position % unit))
-
-    def finish(self) -> None:
-        """Write the end of the archive."""
-        self._pad(_BLOCK)
-        self.write(bytes(2 * _BLOCK))
-        self._pad(tarfile.RECORDSIZE)
-        self._file.flush()
-
-    def abandon(self) -> None:
-        """Leave the archive without index.json and without an end: no reader takes it for whole."""
 
 
 class _Place:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from mirror.admin.archives.exporting import Exporting
+from mirror.admin.archives.tar_writer import LayoutWriter
 from mirror.admin.messages import Exported, ExportedImage, ExportOrder, OrderError
-from mirror.cli.archives.exporting import Exporting
-from mirror.cli.archives.writing import LayoutWriter, open_writer
+from mirror.cli.archives.writing import open_writer
 from mirror.cli.orders import add_place, carry_out
 from mirror.util.units import counted, human
 

@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+from mirror.admin.archives.offered import offered
 from mirror.admin.messages import (
     Absent,
     Content,
     Imported,
     ImportedImage,
     ImportOrder,
-    OfferedImage,
     OrderError,
     Piece,
     Progress,
@@ -27,9 +27,7 @@ from mirror.cli.archives.reading import Layout, open_layout, roots
 from mirror.cli.orders import add_place, carry_out
 from mirror.cli.progress_bar import Bar
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, shown
-from mirror.oci.image_name import parse_image
-from mirror.oci.layout import LayoutInvalid, Root, blob_path
+from mirror.oci.layout import LayoutInvalid, blob_path
 from mirror.util.units import counted, human
 
 SOME = 1  # exit code: some images were refused
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         with closing(open_layout(options.layout)) as layout:
-            order = ImportOrder(str(options.layout), _offered(roots(layout), options.name))
+            order = ImportOrder(str(options.layout), offered(roots(layout), options.name))
             result = _Importing(layout).run(options, order)
     except LayoutInvalid as error:
         raise OrderError(f"{options.layout}: {error}") from None
@@ -65,32 +63,6 @@ def run(options: argparse.Namespace) -> int:
         raise OrderError(f"{options.layout} cannot be read: {error.strerror}") from None
     _report(options, result)
     return SOME if any(each.reason for each in result.images) else 0
-
-
-def _offered(found: list[Root], name: str | None) -> tuple[OfferedImage, ...]:
-    """Name the images; raises OrderError, LayoutInvalid."""
-    if name is not None:
-        found = _named(found, name)
-    nameless = sum(not root.name for root in found)
-    if nameless:
-        only = "--name IMAGE names it" if len(found) == 1 else "import it alone, with --name IMAGE"
-        raise LayoutInvalid(f"{nameless} of {len(found)} images have no full name: {only}")
-    return tuple(
-        OfferedImage(root.name, each.digest, each.media_type, each.size)
-        for root in found
-        for each in [root.descriptor]
-    )
-
-
-def _named(found: list[Root], name: str) -> list[Root]:
-    try:
-        parse_image(name)
-    except RegistryError as error:
-        raise OrderError(f"--name: {error.message}") from None
-    digests = {root.descriptor.digest for root in found}
-    if len(digests) > 1:
-        raise OrderError(f"--name {shown(name)}: the layout has {len(digests)} images")
-    return [Root(name, found[0].descriptor)]
 
 
 class _Importing:

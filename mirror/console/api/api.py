@@ -11,17 +11,19 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import hdrs, web
 
+from mirror.admin.archives.archive_source import ArchiveSource
 from mirror.admin.json_lines import record_line
-from mirror.admin.messages import Record, Refused
+from mirror.admin.messages import Imported, ImportOrder, Record, Refused, Work
 from mirror.console.api.endpoints import ENDPOINTS, Endpoint
 from mirror.console.api.openapi import description
-from mirror.console.api.query import invalid, single
+from mirror.console.api.query import invalid
+from mirror.console.archive_stream import ArchiveStream
 from mirror.console.orders import as_problem
 from mirror.console.origin import check_own
 from mirror.console.parts import ConsoleParts
-from mirror.console.problem import Problem, wrong_method
+from mirror.console.problem import Problem, busy, wrong_method
 from mirror.console.reply import ConsoleReply
-from mirror.console.request import read_body, read_query
+from mirror.console.request import read_archive, read_body, read_query
 from mirror.console.stream import RecordStream
 from mirror.console.viewers import Viewer
 from mirror.oci.errors import shown
@@ -31,6 +33,7 @@ from mirror.web.router import ConsolePath
 BASE = "/api/v1"
 _IMAGES = "/images/"
 _JSON = "application/json"
+_AGAIN = 30  # seconds after which a mirror that stops may be there again
 _HASHED = 32  # pieces of 32 KiB between two turns of other tasks
 _REVALIDATED = "private, no-cache"  # may be kept, and is asked about each time
 _ACTIONS = {
@@ -50,7 +53,7 @@ class Api:
 
     async def answer(
         self, request: web.BaseRequest, path: ConsolePath, viewer: Viewer
-    ) -> ConsoleReply | RecordStream:
+    ) -> ConsoleReply | RecordStream | ArchiveStream:
         """Answer a request; raises Problem."""
         if path.path == f"{BASE}/openapi.json":
             return _described(request)
@@ -61,8 +64,10 @@ class Api:
         if endpoint.guarded:
             viewer.need_act(f"mirror {endpoint.path.strip('/')}")
             check_own(request)
-        values = single(read_query(path.query))
+        values = endpoint.values(read_query(path.query))
         order = endpoint.read(values, image)
+        if endpoint.archive:
+            return await self._archive(request, order, viewer)
         result = await self._parts.orders.see(order, viewer, endpoint.result)
         links = _next_page(path, values, result) if endpoint.paged else {}
         return await _document(request, result, links)
@@ -78,20 +83,49 @@ class Api:
         """Carry out an operator's order; a stream is refused as a problem, too, if at once."""
         action = endpoint.path.rpartition("/")[2]
         viewer.need_act(f"mirror {action} {image}".rstrip())
-        values: dict[str, Any] = dict(single(read_query(path.query)))
+        values = endpoint.values(read_query(path.query))
         if endpoint.body:
             values |= _members(await read_body(request))
         order = endpoint.read(values, image)
         orders = self._parts.orders
+        if endpoint.takes_archive:
+            return await _document(request, await self._take_in(request, order, viewer), {})
         if not endpoint.stream:
             result = await orders.act(order, viewer, endpoint.result)
             return await _document(request, result, {})
         records = orders.records(order, viewer)
-        first = await anext(records, Refused("the mirror gave no answer", "failed"))
-        if isinstance(first, Refused):
+        return RecordStream(_from(await _first(records), records))
+
+    async def _take_in(self, request: web.BaseRequest, order: Work, viewer: Viewer) -> Imported:
+        """Import the archive that is the body of a request; raises Problem."""
+        orders = self._parts.orders
+        name = order.name if isinstance(order, ImportOrder) else ""
+        body = read_archive(request)
+        try:
+            async with orders.transfers.ended_by_stop(), ArchiveSource(*body, name) as source:
+                return await orders.act(order, viewer, Imported, source)
+        except TimeoutError:
+            raise busy("the mirror is stopping: the import was broken off", _AGAIN) from None
+
+    async def _archive(
+        self, request: web.BaseRequest, order: Work, viewer: Viewer
+    ) -> ArchiveStream:
+        """Return the content of an export, which has begun; raises Problem."""
+        orders = self._parts.orders
+        records = orders.records(order, viewer)
+        first = await _first(records)
+        if request.method == "HEAD":
             await records.aclose()
-            raise as_problem(first)
-        return RecordStream(_from(first, records))
+        return ArchiveStream(_from(first, records), orders.transfers)
+
+
+async def _first(records: AsyncGenerator[Record, None]) -> Record:
+    """Return the first record of an order; raises Problem if the order cannot begin."""
+    first = await anext(records, Refused("the mirror gave no answer", "failed"))
+    if isinstance(first, Refused):
+        await records.aclose()
+        raise as_problem(first)
+    return first
 
 
 async def _from(
@@ -177,7 +211,7 @@ def _has(known: str, etag: str) -> bool:
     return any(tag in ("*", etag.removeprefix("W/")) for tag in tags)
 
 
-def _next_page(path: ConsolePath, values: Mapping[str, str], result: Any) -> dict[str, str]:  # noqa: ANN401
+def _next_page(path: ConsolePath, values: Mapping[str, Any], result: Any) -> dict[str, str]:  # noqa: ANN401
     """Return the Link to the next page, if there is one (RFC 8288)."""
     if result.after is None:
         return {}

@@ -15,11 +15,15 @@ from mirror.admin.messages import (
     DuOrder,
     ErrorsOrder,
     Examined,
+    Exported,
+    ExportOrder,
     Fetches,
     FetchesOrder,
     GcOrder,
     History,
     HistoryOrder,
+    Imported,
+    ImportOrder,
     LsOrder,
     Pinned,
     PinOrder,
@@ -46,7 +50,7 @@ from mirror.admin.messages import (
     Work,
 )
 from mirror.budget.summary import Budgets
-from mirror.console.api.query import as_order
+from mirror.console.api.query import as_order, single
 from mirror.console.discretion import PUBLIC
 
 _TARGETS = ("target", "targets", "images")
@@ -61,7 +65,10 @@ class Endpoint:
     `targets` or `images`. The other fields of the order are parameters: of the query, or members
     of the `body`; under other names where `names` has one, and with `defaults`. `result` is the
     order's last record; a `paged` one is a page of a list, with the name of its last row in
-    `after` if there are more. A `stream` answers with all records of the order, one on each line.
+    `after` if there are more. A `stream` answers with all records of the order, one on each line,
+    an `archive` with the content among them. `repeated` are the names of parameters that may be
+    given several times, `fixed` the fields of the order that the path decides.
+    The body of a request that `takes_archive` is an archive.
     A `guarded` one is for operators alone, and no link of another site leads to it.
     """
 
@@ -72,8 +79,12 @@ class Endpoint:
     result: type[Any]
     names: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
     body: bool = False
     stream: bool = False
+    archive: bool = False
+    takes_archive: bool = False
     paged: bool = False
     guarded: bool = False
 
@@ -91,15 +102,21 @@ class Endpoint:
     def parameters(self) -> dict[str, str]:
         """The parameters, each with its field of the order."""
         known = {self.names.get(each.name, each.name): each.name for each in fields(self.order)}
-        taken = {"kind", *(_TARGETS if "{image}" in self.path else ())}
+        taken = {"kind", *self.fixed, *(_TARGETS if "{image}" in self.path else ())}
         return {name: each for name, each in known.items() if each not in taken}
+
+    def values(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Return the values in a query; raises Problem for a parameter that is given twice."""
+        once = {name: values for name, values in query.items() if name not in self.repeated}
+        lists = {name: values for name, values in query.items() if name in self.repeated}
+        return {**single(once), **lists}
 
     def read(self, values: Mapping[str, Any], image: str) -> Work:
         """Return the order; raises Problem, which names the parameter and its allowed values."""
-        given: dict[str, object] = {}
+        given = dict(self.fixed)
         if "{image}" in self.path:
             target = next(each.name for each in fields(self.order) if each.name in _TARGETS)
-            given = {target: image if target == "target" else (image,)}
+            given[target] = image if target == "target" else (image,)
         return as_order(self.order, self.parameters, {**self.defaults, **values}, given)
 
 
@@ -151,6 +168,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Examined,
         guarded=True,
     ),
+    Endpoint(
+        "GET",
+        "/export",
+        "Stored images as an OCI layout in a tar archive",
+        ExportOrder,
+        Exported,
+        names={"images": "image", "platforms": "platform"},
+        fixed={"all_or_none": True},
+        repeated=("image", "platform"),
+        archive=True,
+        guarded=True,
+    ),
     Endpoint("GET", "/images/{image}", "An image or a repository", ShowOrder, ShownImage),
     Endpoint(
         "POST",
@@ -161,6 +190,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         names={"dry": "dry_run"},
         body=True,
         stream=True,
+    ),
+    Endpoint(
+        "POST",
+        "/import",
+        "Take in the images of an OCI layout in a tar archive",
+        ImportOrder,
+        Imported,
+        fixed={"source": "-", "images": ()},
+        takes_archive=True,
     ),
     Endpoint(
         "POST",

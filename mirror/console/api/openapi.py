@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 import mirror
 from mirror.console.api.endpoints import ENDPOINTS, Endpoint
+from mirror.console.archive_stream import ArchiveStream
 from mirror.console.problem import TYPE
 
 Json = dict[str, Any]
@@ -101,6 +102,8 @@ def _operation(endpoint: Endpoint, schemas: Json) -> Json:
         found["requestBody"] = {"required": True, "content": content}
     else:
         parameters += _parameters(endpoint, schemas)
+    if endpoint.takes_archive:
+        found["requestBody"] = {"required": True, "content": {ArchiveStream.media_type: {}}}
     if parameters:
         found["parameters"] = parameters
     if not endpoint.public:
@@ -124,7 +127,8 @@ def _parameters(endpoint: Endpoint, schemas: Json) -> Iterator[Json]:
     for name, schema in _members(endpoint, schemas).items():
         default = endpoint.defaults.get(name)
         more = {} if default is None else {"default": json.loads(default)}
-        yield {"name": name, "in": "query", "required": False, "schema": {**schema, **more}}
+        required = name in endpoint.repeated and "default" not in schema
+        yield {"name": name, "in": "query", "required": required, "schema": {**schema, **more}}
 
 
 def _body(endpoint: Endpoint, schemas: Json) -> Json:
@@ -169,12 +173,17 @@ def _responses(endpoint: Endpoint, schemas: Json) -> Json:
     }
     if endpoint.stream:  # of a line, which no schema can describe
         found["200"]["content"][media] = {}
-    if not endpoint.acts:
+    if endpoint.archive:
+        found["200"] = {"description": "The archive.", "content": {ArchiveStream.media_type: {}}}
+    elif not endpoint.acts:
         found["304"] = {"description": "The client has it: see If-None-Match."}
     if endpoint.paged:
         link = {"description": "The next page (rel=next), if there are more rows."}
         found["200"]["headers"] = {"Link": {**link, "schema": {"type": "string"}}}
-    return {**found, **_problems()}
+    found.update(_problems())
+    if endpoint.repeated:  # a head that is too long is answered before its path is known
+        found["400"]["content"]["application/json"] = {}
+    return found
 
 
 def _problems() -> Json:

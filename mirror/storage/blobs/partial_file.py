@@ -130,11 +130,16 @@ class PartialFile:
 
     def _commit(self) -> int:
         self._sync()  # the bytes before the name: a name must never lead to missing bytes
+        changed_at = self._path.stat().st_mtime_ns
         self._rename(self._path, self.digest)
-        return os.fstat(self._file.fileno()).st_mtime_ns
+        return changed_at
 
     def _sync(self) -> None:
-        os.fdatasync(self._file.fileno())
+        if not self._file.closed:
+            os.fdatasync(self._file.fileno())
+            return
+        with self._path.open("r+b", buffering=0) as file:
+            os.fdatasync(file.fileno())
 
     async def remove(self) -> None:
         """Remove the file's name; raises StorageError."""

@@ -114,7 +114,11 @@ class PartialBlob(Protocol):
         """Remove the partial, so that no later one resumes it; raises StorageError."""
 
     def close(self) -> None:
-        """Give the bytes up; they stay for a later partial of this digest, unless removed."""
+        """Give the bytes up; they stay for a later partial of this digest, unless removed.
+
+        `commit` and `remove` work afterwards, too: more blobs may wait for these than files may be
+        open.
+        """
 
 
 class BlobStore(Protocol):

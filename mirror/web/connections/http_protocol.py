@@ -17,7 +17,7 @@ from mirror.upstream.errors import breach
 from mirror.util.request_id import RequestIds
 from mirror.web.connections.certificate import peer
 from mirror.web.connections.client_connections import ClientConnections
-from mirror.web.connections.request_body import RequestBody, small_body
+from mirror.web.connections.request_body import RequestBody, body_announced
 from mirror.web.connections.request_heads import RequestHeads
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
@@ -38,8 +38,8 @@ class Protocol(web.RequestHandler):
     The registry API only serves reads, so the body of a request is never parsed: each tiny chunk
     would cost an object and a call (measured: ten connections held the loop for a second). A
     request with a body is answered like any other, and its connection closed, as the start of the
-    next request is unknown. A request to upgrade to another protocol is treated alike. Only a small
-    `body` of known length is gathered, for the actions of operators.
+    next request is unknown. A request to upgrade to another protocol is treated alike. Only the
+    `body` of a POST is taken, for the actions of operators: 64 KiB, and more as these are read.
     """
 
     def __init__(
@@ -84,9 +84,7 @@ class Protocol(web.RequestHandler):
         aiohttp calls this without data when its queue has room for more requests again.
         """
         if self._dropped is not None:
-            if self.body is not None:
-                self.body.feed(data)
-            self._drop(len(data))
+            self._take(data)
             return
         known = None if self._instant is None else self._instant.find(data)
         if known is not None and self._answered_at_once(known):
@@ -164,11 +162,9 @@ class Protocol(web.RequestHandler):
         if not isinstance(message, _ErrInfo):
             message = message._replace(should_close=True)
         self._messages[-1] = message, EMPTY_PAYLOAD
-        self.body = small_body(message)
-        rest = self._heads.drop()
-        if self.body is not None:
-            self.body.feed(rest)
-        self._dropped = len(rest)
+        self.body = body_announced(message, self.transport)
+        self._dropped = 0
+        self._take(self._heads.drop())
 
     def _refuse_head(self) -> None:
         """Refuse a request because of its long head."""
@@ -177,6 +173,13 @@ class Protocol(web.RequestHandler):
         self._messages.append((error, EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _take(self, data: bytes) -> None:
+        """Leave received bytes to the body that is gathered, if there is one."""
+        if self.body is None:
+            self._drop(len(data))
+        else:
+            self.body.feed(data)
 
     def _drop(self, size: int) -> None:
         """Discard received bytes; reading pauses after `_DROPPED` of them."""

@@ -1,4 +1,4 @@
-"""The small body of a request: gathered as it arrives, for the few paths that take one."""
+"""The body of a request, as it arrives: little of it is held, for the few paths that take one."""
 
 from __future__ import annotations
 
@@ -7,52 +7,106 @@ import asyncio
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
-MOST = 64 * 1024  # bytes
+from mirror.web.connections.chunked import ChunkedDecoder
+
+MOST = 64 * 1024  # bytes of a body that is read whole, and of a longer body the bytes that wait
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestBody:
-    """The body of `size` bytes of one request, which is the last one of its connection."""
+    """The body of one request, which is the last one of its connection.
 
-    def __init__(self, message: RawRequestMessage, size: int) -> None:
+    `size` is in bytes, None for a body in chunks. Reading from the connection pauses while `MOST`
+    bytes wait.
+    """
+
+    def __init__(
+        self, message: RawRequestMessage, size: int | None, transport: asyncio.Transport | None
+    ) -> None:
         self.message = message
+        self.size = size
+        self._transport = transport
         self._missing = size
-        self._bytes = bytearray()
-        self._whole = asyncio.Event()
+        self._chunks = ChunkedDecoder() if size is None else None
+        self._waiting = bytearray()
+        self._some = asyncio.Event()
         self._broken = False
+        self._begun = False
 
     def __repr__(self) -> str:
-        return f"<RequestBody: {len(self._bytes)} bytes, {self._missing} missing>"
+        return f"<RequestBody of {self.size} bytes: {len(self._waiting)} wait>"
 
     def feed(self, data: bytes) -> None:
         """Take in received bytes; what follows the body is ignored."""
-        part = data[: self._missing]
-        self._bytes += part
-        self._missing -= len(part)
-        if not self._missing:
-            self._whole.set()
+        part = data if self._missing is None else data[: self._missing]
+        if self._missing is not None:
+            self._missing -= len(part)
+        self._waiting += part
+        if len(self._waiting) > MOST and self._transport is not None:
+            self._transport.pause_reading()
+        self._some.set()
 
     def end(self) -> None:
         """Record that the connection is closed."""
         self._broken = True
-        self._whole.set()
+        self._some.set()
+
+    async def next(self) -> bytes:
+        """Return the next bytes, b"" at the end.
+
+        Raises ConnectionResetError if the client leaves before, RequestInvalid for wrong chunks.
+        """
+        self._begin()
+        while not self._ended():
+            if self._waiting:
+                data = self._taken()
+                if data:
+                    return data
+                continue
+            if self._broken:
+                raise ConnectionResetError("the client left before its request had ended")
+            self._some.clear()
+            await self._some.wait()
+        return b""
+
+    def _begin(self) -> None:
+        """Tell a client that waits for it to send the body (RFC 9110, 10.1.1)."""
+        if self._begun:
+            return
+        self._begun = True
+        expected = self.message.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+        if expected and not self._waiting and self._transport is not None:
+            self._transport.write(_CONTINUE)
+
+    def _ended(self) -> bool:
+        if self._chunks is not None:
+            return self._chunks.ended
+        return not self._missing and not self._waiting
+
+    def _taken(self) -> bytes:
+        """Return the waiting bytes, and let more arrive; raises RequestInvalid."""
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return data if self._chunks is None else self._chunks.take(data)
 
     async def read(self) -> bytes:
-        """Return the whole body; raises ConnectionResetError if the client leaves before."""
-        if self._missing:
-            await self._whole.wait()
-        if self._broken and self._missing:
-            raise ConnectionResetError("the client left before its request had ended")
-        return bytes(self._bytes)
+        """Return the whole body, which is a small one; raises ConnectionResetError."""
+        pieces = list[bytes]()
+        while piece := await self.next():
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
-def small_body(message: object) -> RequestBody | None:
-    """Return the body that a request announces, if it is a small one of a POST."""
+def body_announced(message: object, transport: asyncio.Transport | None) -> RequestBody | None:
+    """Return the body that a request announces, if it is one of a POST."""
     if not isinstance(message, RawRequestMessage) or message.method != hdrs.METH_POST:
         return None
+    if message.chunked:
+        return RequestBody(message, None, transport)
     size = _announced(message.headers.get(hdrs.CONTENT_LENGTH, ""))
-    if message.chunked or size is None or size > MOST:
-        return None
-    return RequestBody(message, size)
+    return None if size is None else RequestBody(message, size, transport)
 
 
 def _announced(text: str) -> int | None:
@@ -60,6 +114,6 @@ def _announced(text: str) -> int | None:
 
 
 def body_of(request: web.BaseRequest) -> RequestBody | None:
-    """Return the gathered body of a request, if there is one."""
+    """Return the body of a request, if it has one."""
     body: RequestBody | None = getattr(request.protocol, "body", None)
     return body if body is not None and body.message is request._message else None

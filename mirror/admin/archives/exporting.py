@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mirror.admin.archives.tar_writer import LayoutWriter
 from mirror.admin.messages import Content, Exported, ExportedImage, OrderError, Piece, Record
-from mirror.cli.archives.writing import LayoutWriter
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import RegistryError
 from mirror.oci.layout import INDEX, MARKED, MARKER, blob_path, index_json

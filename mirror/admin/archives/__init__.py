@@ -1,0 +1,1 @@
+"""OCI layouts as tar archives: written and read as they come, by commands and by the API."""
