@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mirror.admin.json_lines import order_line
-from mirror.admin.messages import OrderError, Record, Refused, Wanted, Work
+from mirror.admin.messages import Live, OrderError, Record, Refused, Unavailable, Wanted, Work
 from mirror.admin.socket_path import SOCKET, Connection, short_path
 from mirror.admin.transfer import Supply, Upload, records
 from mirror.settings import Settings
@@ -34,6 +34,8 @@ def run(
     try:
         yield from map(_good, _by_daemon(folder, order, supply))
     except _NoDaemon:
+        if isinstance(order, Live):
+            raise _nobody(folder) from None
         alone = import_module("mirror.app.offline")
         yield from map(_good, alone.carry_out(settings, folder, order, supply))
 
@@ -44,13 +46,19 @@ def ask(folder: Path, order: Work) -> Generator[Record, None, None]:
     try:
         yield from map(_good, _by_daemon(folder, order))
     except _NoDaemon:
-        raise OrderError(
-            f"no mirror takes orders in {folder}: none runs there, or it is starting or stopping"
-        ) from None
+        raise _nobody(folder) from None
 
 
 class _NoDaemon(Exception):
     """No daemon listens."""
+
+
+def _nobody(folder: Path) -> Unavailable:
+    """Return the fault of an order for which no mirror runs."""
+    return Unavailable(
+        f"no mirror takes orders on {folder / SOCKET}: none runs there, or it is starting or "
+        "stopping; `mirror serve` starts one, --data-dir names the data folder of another"
+    )
 
 
 def _check(folder: Path) -> None:

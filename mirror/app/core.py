@@ -30,9 +30,11 @@ from mirror.statistics.history import History
 from mirror.statistics.recorder import Recorder
 from mirror.statistics.top import TopLists
 from mirror.storage.blobs.filesystem import open_filesystem
+from mirror.storage.data_folder import files_in
+from mirror.storage.maintenance import overhead_of
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.metadata.sqlite.soundness import quick_fault
-from mirror.storage.metadata.sqlite.store import open_sqlite
+from mirror.storage.metadata.sqlite.store import SqliteMetadata, open_sqlite
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 
@@ -134,6 +136,11 @@ async def _opened(
         yield store
     finally:
         await (store.leave() if spares else store.close())
+
+
+def index_bytes(folder: Path) -> int:
+    """Return the bytes of the index in a data folder, as `mirror du` counts; raises OSError."""
+    return overhead_of(files_in(folder), SqliteMetadata.log_bytes, SqliteMetadata.is_log)
 
 
 def index_fault(index: Path) -> str | None:

@@ -51,10 +51,15 @@ class DataFolder:
 
     def files(self) -> Iterator[tuple[str, int]]:
         """List the files beside the folders of blobs, with their sizes in bytes. Raises OSError."""
-        for entry in os.scandir(self.root):
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+        return files_in(self.root)
+
+
+def files_in(folder: Path) -> Iterator[tuple[str, int]]:
+    """List the files of a folder, with their sizes in bytes. Raises OSError."""
+    for entry in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobStore
@@ -19,6 +19,17 @@ from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
 _USES_EVERY = 60.0  # seconds between writing uses to the index
+
+
+def overhead_of(
+    files: Iterable[tuple[str, int]], log_bytes: int, is_log: Callable[[str], bool]
+) -> int:
+    """Return the bytes of files other than blobs, as they count towards the bound.
+
+    The log of the index grows and shrinks from moment to moment: it is counted at its largest,
+    `log_bytes`.
+    """
+    return log_bytes + sum(charged(size) for name, size in files if not is_log(name))
 
 
 class Maintenance:
@@ -46,14 +57,8 @@ class Maintenance:
         return f"<Maintenance of {self._folder.root}>"
 
     def overhead(self) -> int:
-        """Return the bytes of all files other than blobs, as they count towards the bound.
-
-        The log of the index grows and shrinks from moment to moment: it is counted at its largest.
-        Raises OSError.
-        """
-        others = self._folder.files()
-        sizes = (size for name, size in others if not self._index.is_log(name))
-        return self._index.log_bytes + sum(map(charged, sizes))
+        """Return the bytes of all files other than blobs; see `overhead_of`. Raises OSError."""
+        return overhead_of(self._folder.files(), self._index.log_bytes, self._index.is_log)
 
     async def run(self) -> None:
         """Flush the index, and keep the bound as it grows; runs until cancelled."""

@@ -246,7 +246,7 @@ async def test_pin_and_unpin_end_with_1_if_an_image_was_refused(
 async def test_refresh_prints_both_digests_and_needs_a_running_mirror(
     hub: Hub, folder: Path, filled: list[Image]
 ) -> None:
-    assert "refresh needs a running mirror" in one_line(
+    assert f"no mirror takes orders on {folder}/control.sock: " in one_line(
         await do("refresh", "--data-dir", folder, "a:1")
     )
     async with daemon(hub, folder):

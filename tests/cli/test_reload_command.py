@@ -165,8 +165,9 @@ async def test_where_no_mirror_runs_that_is_said(site: Site) -> None:
     refused = await site.reload()
     assert refused.code == 2
     assert refused.err == (
-        f"mirror: no mirror takes orders in {site.data}: none runs there, or it is starting or "
-        "stopping\n"
+        f"mirror: no mirror takes orders on {site.data}/control.sock: none runs there, or it is "
+        "starting or stopping; `mirror serve` starts one, --data-dir names the data folder of "
+        "another\n"
     )
 
 

@@ -104,7 +104,7 @@ async def test_without_a_mirror_it_says_so_in_one_line(run: Run, folder: Path) -
         pass
     ended = await warm(folder, "nginx")
     assert (ended.code, ended.out) == (2, "")
-    assert "no mirror takes orders in" in ended.err
+    assert "no mirror takes orders on" in ended.err
     assert len(ended.err.splitlines()) == 1
 
 

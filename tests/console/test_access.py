@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 
@@ -244,3 +245,14 @@ async def test_a_certificate_knows_an_operator(
                     mirror.url = f"https://{settings['admin_listen']}"
                 assert (await mirror.ask("/")).status == 200
                 assert (await mirror.ask("/api/v1/images")).status == status
+
+
+@pytest.mark.parametrize("login", ["Basic YTpi", "Bearer wrong-wrong-wrong-wrong", "Basic"])
+async def test_a_wrong_login_is_a_problem_of_the_api_and_no_page(run: Run, login: str) -> None:
+    async with run(**OPERATORS) as mirror:
+        for path in ("/api/v1/status", "/api/v1/images", "/api/v1/none", "/api/v1/export"):
+            got = await mirror.ask(path, Authorization=login)
+            assert got.status == 401
+            assert got.headers["Content-Type"] == "application/problem+json"
+            assert json.loads(got.body)["status"] == 401
+            assert got.headers["WWW-Authenticate"].startswith("Basic ")

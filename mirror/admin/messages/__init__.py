@@ -90,6 +90,7 @@ __all__ = [
     "ImportedImage",
     "Layer",
     "LimitStatus",
+    "Live",
     "Look",
     "LsOrder",
     "NotStored",
@@ -146,7 +147,12 @@ __all__ = [
 # Orders that only read figures, perhaps once a second.
 Look = StatusOrder | HistoryOrder | TopOrder | ErrorsOrder | FetchesOrder
 
-# Orders that the admin service carries out; some of them need a running mirror.
+# Orders that only a running mirror carries out.
+Live = (
+    WarmOrder | RefreshOrder | ReloadOrder | FetchesOrder | ErrorsOrder | ConfigOrder | DoctorOrder
+)
+
+# Orders that the admin service carries out.
 Work = (
     VerifyOrder
     | GcOrder

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror.admin.messages import Finding
-from mirror.app.core import index_fault
+from mirror.app.core import index_bytes, index_fault
 from mirror.app.doctor.finding import fail, ok, warn
 from mirror.app.max_size import in_bytes
 from mirror.settings import Settings
@@ -87,7 +87,7 @@ def _index(folder: Path) -> Iterator[Finding]:
     wrong = index_fault(index)
     if wrong is None:
         seconds = time.monotonic() - began
-        yield ok("index", f"{human(index.stat().st_size)}, sound, checked in {seconds:.1f} s")
+        yield ok("index", f"{human(index_bytes(folder))}, sound, checked in {seconds:.1f} s")
     else:
         yield fail("index", wrong, "restart the mirror: a damaged index is rebuilt at the start")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -28,23 +30,49 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--online", action="store_true", help="try every upstream, too, as the daemon would"
     )
+    command.add_argument(
+        "--json", action="store_true", help="print an object of faults, warnings and trials"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     loaded = load_all(file=options.config)
-    found = [*loaded.faults, *_found(loaded)]
-    for line in found:
-        print(line)
     settings = loaded.settings
-    for line in () if settings is None else preflight.warnings(settings):
-        print(f"mirror: warning: {loaded.sources.placed(line)}", file=sys.stderr)
-    wrong = len(found)
+    faults = [str(line) for line in (*loaded.faults, *_found(loaded))]
+    trials: list[_Tried] = []
+    warnings = [] if settings is None else [*preflight.warnings(settings)]
+    warnings = [loaded.sources.placed(line) for line in warnings]
+    if not options.json:
+        _print(faults, warnings)
     if options.online and settings is not None:
-        wrong += _try(loaded, settings)
-    if not wrong:
-        print("nothing is wrong")
+        trials = _try(loaded, settings)
+    wrong = len(faults) + sum(each.fault for each in trials)
+    if options.json:
+        upstreams = [asdict(each) for each in trials]
+        print(json.dumps({"faults": faults, "warnings": warnings, "trials": upstreams}, indent=2))
+    else:
+        for each in trials:
+            print(each.words)
+        if not wrong:
+            print("nothing is wrong")
     return WRONG if wrong else 0
+
+
+def _print(faults: list[str], warnings: list[str]) -> None:
+    for line in faults:
+        print(line)
+    for line in warnings:
+        print(f"mirror: warning: {line}", file=sys.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """The outcome of the trial of an upstream, in words."""
+
+    upstream: str
+    words: str
+    fault: bool
 
 
 def _found(loaded: Loaded) -> Iterator[str]:
@@ -56,8 +84,8 @@ def _found(loaded: Loaded) -> Iterator[str]:
                 yield loaded.sources.placed(line)
 
 
-def _try(loaded: Loaded, settings: Settings) -> int:
-    """Try the upstreams without faults; returns the number of failures."""
+def _try(loaded: Loaded, settings: Settings) -> list[_Tried]:
+    """Try the upstreams without faults."""
     good = {
         name: each
         for name, each in settings.upstreams.items()
@@ -66,8 +94,9 @@ def _try(loaded: Loaded, settings: Settings) -> int:
     with logs.standard_error(settings.log_format) as log_writer:
         logs.set_up(settings.log_format, "error", log_writer)  # warnings are printed already
         trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
+    found = list[_Tried]()
     for each in trials:
-        url = good[each.upstream].url
-        line = f"upstreams.{each.upstream}.url is '{url}': {each.words}"
-        print(loaded.sources.placed(line) if each.fault else f"{each.upstream}: {each.words}")
-    return sum(each.fault for each in trials)
+        line = f"upstreams.{each.upstream}.url is '{good[each.upstream].url}': {each.words}"
+        words = loaded.sources.placed(line) if each.fault else f"{each.upstream}: {each.words}"
+        found.append(_Tried(each.upstream, words, bool(each.fault)))
+    return found

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from mirror.admin.messages import Collected, GcOrder, Record
-from mirror.cli.orders import add_dry_run, add_place, carry_out
+from mirror.cli.orders import add_dry_run, add_place, as_json, carry_out
 from mirror.util.units import counted, human
 
 
@@ -14,11 +14,12 @@ def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     add_place(command)
     add_dry_run(command)
+    command.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    return carry_out(options, GcOrder(dry=options.dry_run), _words)
+    return carry_out(options, GcOrder(dry=options.dry_run), as_json if options.json else _words)
 
 
 def _words(record: Record) -> Iterator[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from mirror.admin.messages import PinOrder
+from mirror.cli.orders import BESIDE
 from mirror.cli.pinned import add_images, run_order
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_images(command)
+    example = "`mirror pin nginx` pins one tag, nginx:latest, and no other of the repository."
+    add_images(command, f"{BESIDE} {example}")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,18 +7,22 @@ import sys
 from collections.abc import Iterator
 
 from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
-from mirror.cli.orders import add_dry_run, add_place, as_json, carry_out
+from mirror.cli.orders import BESIDE, add_dry_run, add_place, as_json, carry_out
 from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import parse_target
 from mirror.oci.names import Repository
 from mirror.util.units import counted, human
 
+_EXAMPLES = (
+    "`mirror purge nginx:1.25` removes one tag, `mirror purge nginx` all of the repository "
+    "docker.io/library/nginx, after a question."
+)
 LEFT = 1  # exit code: nothing was removed, as the answer was no
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_place(command)
+    add_place(command, f"{BESIDE} {_EXAMPLES}")
     add_dry_run(command)
     command.add_argument(
         "--yes", action="store_true", help="remove a whole repository without asking"
@@ -27,7 +31,8 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "target",
         metavar="IMAGE|DIGEST|REPOSITORY",
-        help="nginx:1.25, ghcr.io/a/b@sha256:..., sha256:..., or library/nginx",
+        help="nginx:1.25, ghcr.io/a/b@sha256:..., sha256:...; nginx without a tag is the whole "
+        "repository",
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from mirror.admin import client
 from mirror.admin.messages import OrderError, Record, Reloaded, ReloadOrder, Unusable
-from mirror.cli.orders import add_place
+from mirror.cli.orders import add_place, as_json
 from mirror.settings import ConfigurationError, load_usable
 
 UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was changed
@@ -17,6 +17,7 @@ UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was cha
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     add_place(command, "The mirror reads the file, variables and flags of its start, as on SIGHUP.")
+    command.add_argument("--json", action="store_true", help="print an object")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         return _unusable(last.reason)
     if not isinstance(last, Reloaded):
         raise OrderError(client.BROKE_OFF)
-    for line in last.words():
+    for line in as_json(last) if options.json else last.words():
         print(line)
     return 0
 

@@ -6,22 +6,26 @@ import argparse
 from collections.abc import Iterator
 
 from mirror.admin.messages import PlatformImage, Record, ShownImage, ShowOrder
-from mirror.cli.orders import add_place, as_json, carry_out
+from mirror.cli.orders import BESIDE, add_place, as_json, carry_out
 from mirror.cli.table import ago, fitted
 from mirror.util.plain_text import plain
 from mirror.util.units import human
 
 _MOST = 20  # names on a line of tags
+_EXAMPLES = (
+    "`mirror show nginx:1.25` shows an image, `mirror show nginx` the repository "
+    "docker.io/library/nginx with its tags."
+)
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_place(command)
+    add_place(command, f"{BESIDE} {_EXAMPLES}")
     command.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
     command.add_argument(
         "target",
         metavar="IMAGE|REPOSITORY",
-        help="nginx:1.25, ghcr.io/a/b@sha256:..., or library/nginx",
+        help="nginx:1.25, ghcr.io/a/b@sha256:...; nginx without a tag is the repository",
     )
 
 

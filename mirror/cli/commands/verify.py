@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 
 from mirror.admin.messages import DamagedBlob, Record, Verified, VerifyOrder
-from mirror.cli.orders import add_dry_run, add_place, carry_out
+from mirror.cli.orders import add_dry_run, add_place, as_json, carry_out
 from mirror.settings import parse_size
 from mirror.util.units import counted, human
 
@@ -26,12 +27,25 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rate", type=_rate, metavar="SIZE", help="most bytes to read per second, such as 50MiB"
     )
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="print an object, sizes in bytes; damaged files go to standard error",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code: 1 if a file was damaged."""
     order = VerifyOrder(**options.sample, rate=options.rate, dry=options.dry_run)
-    return carry_out(options, order, _words)
+    return carry_out(options, order, _object if options.json else _words)
+
+
+def _object(record: Record) -> Iterable[str]:
+    """Write the result as an object; each damaged file, which comes before, on standard error."""
+    if isinstance(record, DamagedBlob):
+        print(f"mirror: {record.digest}: {record.reason}", file=sys.stderr)
+        return ()
+    return as_json(record)
 
 
 def _words(record: Record) -> Iterator[str]:

@@ -61,7 +61,8 @@ class SqliteMetadata(ContentRows):
         """The path of the database."""
         return str(self._file.path)
 
-    def is_log(self, file_name: str) -> bool:
+    @staticmethod
+    def is_log(file_name: str) -> bool:
         """Whether a file is the write-ahead log, which grows and shrinks all the time."""
         return file_name.endswith("-wal")
 
