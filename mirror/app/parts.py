@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirror.admin.absent_pins import AbsentPins
@@ -123,7 +123,7 @@ def defer_runs(service: AdminService) -> Deferred[ScheduledRuns]:
 async def keep_pins(parts: Parts) -> None:
     """Keep pinned tags as upstream has them, for ever; the first pin loads the keeper."""
     await parts.core.store.pins.any.wait()
-    keeper = await asyncio.to_thread(_build_pin_keeper, parts)
+    keeper = await Deferred(partial(_build_pin_keeper, parts)).get()
     await keeper.run()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from mirror.util.detached import DetachedThreads
 from mirror.util.singleflight import SingleFlight
 
 T_co = TypeVar("T_co", covariant=True)
@@ -14,8 +15,9 @@ T_co = TypeVar("T_co", covariant=True)
 class Deferred(Generic[T_co]):
     """A part of the daemon, made by `make` on a thread, because it imports modules.
 
-    Callers that come meanwhile wait for the same part. After a failure the next use tries again.
-    `made` is None until the part is there.
+    The thread is a separate one: those of the loop may all wait for a disk that hangs. Callers that
+    come meanwhile wait for the same part. After a failure the next use tries again. `made` is None
+    until the part is there.
     """
 
     def __init__(self, make: Callable[[], T_co]) -> None:
@@ -37,4 +39,8 @@ class Deferred(Generic[T_co]):
         await self._running.close()
 
     async def _load(self) -> T_co:
-        return await asyncio.to_thread(self._make)
+        thread = DetachedThreads(1, "load")
+        try:
+            return await asyncio.wrap_future(thread.submit(self._make))
+        finally:
+            thread.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,3 +57,15 @@ async def test_a_stop_waits_for_no_part_that_is_being_made() -> None:
             await waiting
     finally:
         go.set()
+
+
+async def test_a_part_is_made_though_all_threads_of_the_loop_are_taken() -> None:
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        loop.set_default_executor(pool)
+        waits = loop.run_in_executor(None, go.wait, 30)
+        try:
+            assert await Deferred(lambda: "the part").get() == "the part"
+        finally:
+            go.set()
+            await waits
