@@ -56,7 +56,12 @@ class KnownRequests:
         return f"<KnownRequests: {len(self)} of at most {self._kept}>"
 
     def get(self, head: bytes) -> KnownRequest | None:
-        """Return a request by its bytes; it becomes the last used."""
+        """Return a request by its bytes; it becomes the last used.
+
+        Many bytes are no known head, and are not hashed.
+        """
+        if len(head) > _LONGEST:
+            return None
         known = self._known.get(head)
         if known is not None:
             self._known.move_to_end(head)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -181,12 +180,15 @@ async def test_known_requests_count_in_their_clients_rate(run: Run, image: Image
         assert statuses[-1] == 429
 
 
-def test_known_requests_are_bounded(tmp_path: Path) -> None:
+def test_known_requests_are_bounded() -> None:
     table = KnownRequests(kept=3)
     for number in range(5):
         table.add(b"%d" % number, object())  # type: ignore[arg-type]
         assert table.get(b"0") or number > 2
     assert len(table) == 3
+    table.add(b"x" * 5000, object())  # type: ignore[arg-type]
+    assert len(table) == 3
+    assert table.get(b"x" * 5000) is None
 
 
 TEXT = st.text(max_size=20)
