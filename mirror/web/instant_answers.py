@@ -17,7 +17,7 @@ from mirror.web.known_requests import KnownRequest, KnownRequests, is_plain
 from mirror.web.observability.access_log import HitLine, line_of
 from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
-from mirror.web.reply import Reply, head
+from mirror.web.reply import UNDIVIDED, Reply, head
 from mirror.web.router import BlobPath, ManifestPath, Route, Router
 
 
@@ -56,6 +56,7 @@ class InstantAnswers:
         self._figures = observers.figures
         self._ids = ids
         self._known = KnownRequests()
+        self._known_by: Router | None = None
         self.find = self._known.get
 
     def __repr__(self) -> str:
@@ -72,27 +73,38 @@ class InstantAnswers:
         """Remember a request that was answered from the cache, if the next may be answered at once.
 
         `router` made the route; a reload may have replaced it meanwhile. Requests with credentials
-        stay unknown: no table keeps those.
+        stay unknown: no table keeps those. Nor are requests kept for content that is too large for
+        an instant answer: those for layers would evict all others.
         """
         whole = whole_head_of(request)
         if whole is None or reply.status != 200 or reply.outcome is not Outcome.HIT:
+            return
+        if router is not self._router() or reply.length is None or reply.length > UNDIVIDED:
             return
         if not isinstance(route, ManifestPath | BlobPath) or identity.name is not None:
             return
         if isinstance(route, BlobPath) and request.method != hdrs.METH_GET:
             return
         if is_plain(request):
+            self._forget_routes_before(router)
             line = line_of(request, route, reply, 0.0)
             host = request.headers.get(hdrs.HOST, "")
-            known = KnownRequest(router, route, line.method, host, line, HitLine(line))
-            self._known.add(whole, known)
+            self._known.add(whole, KnownRequest(route, line.method, host, line, HitLine(line)))
+
+    def _forget_routes_before(self, router: Router) -> None:
+        """Forget all requests with the routes of a router that a reload has replaced."""
+        if self._known_by is not router:
+            self._known.clear()
+            self._known_by = router
 
     def answer(self, known: KnownRequest, client: str) -> InstantAnswer | None:
         """Return the answer to a client's request, which counts as answered; None if there is none.
 
         `client` is the address of a client without a certificate.
         """
-        if known.router is not self._router() or not self._authenticator.browsers.takes(known.host):
+        if self._known_by is not self._router():
+            return None
+        if not self._authenticator.browsers.takes(known.host):
             return None
         identity = self._authenticator.anonymous(client)
         if identity is None or not self._authorizer.admits(known.route.repository, identity):

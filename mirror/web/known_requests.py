@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import HttpVersion11, hdrs, web
 
 from mirror.web.observability.access_log import HitLine, Line
-from mirror.web.router import BlobPath, ManifestPath, Router
+from mirror.web.router import BlobPath, ManifestPath
 
 _KEPT = 4096  # requests; the least recently used are evicted first
 _LONGEST = 2048  # bytes of a head
@@ -30,11 +30,10 @@ _NAMES = frozenset(name.lower() for name in _PLAIN)
 class KnownRequest(NamedTuple):
     """A request without a body, conditions or credentials, as it was parsed.
 
-    The `route` is that of one `router`: a reload replaces it. `host` is the Host header, `line` the
-    record of the request that was parsed, `hit` the log line for others.
+    The `route` is that of one router, which a reload replaces. `host` is the Host header, `line`
+    the record of the request that was parsed, `hit` the log line for others.
     """
 
-    router: Router
     route: ManifestPath | BlobPath
     method: str
     host: str
@@ -54,6 +53,10 @@ class KnownRequests:
 
     def __repr__(self) -> str:
         return f"<KnownRequests: {len(self)} of at most {self._kept}>"
+
+    def clear(self) -> None:
+        """Forget all requests."""
+        self._known.clear()
 
     def get(self, head: bytes) -> KnownRequest | None:
         """Return a request by its bytes; it becomes the last used.
