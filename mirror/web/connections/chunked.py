@@ -9,13 +9,18 @@ from mirror.oci.errors import RequestInvalid
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 _LONGEST = 4096  # bytes of a line with a size, and of a trailer
 _MOST_TRAILERS = 64
+_AT_ONCE = 512  # lines, two of each chunk: a chunk of one byte costs as much as one of a megabyte
 
 
 class ChunkedDecoder:
-    """Decodes a body. `ended` says whether its last chunk and its trailers are there."""
+    """Decodes a body. `ended` says whether its last chunk and its trailers are there.
+
+    It is `behind` while received bytes wait for the next call of `take`.
+    """
 
     def __init__(self) -> None:
         self.ended = False
+        self.behind = False
         self._left = 0  # bytes of the present chunk
         self._in_chunk = False
         self._trailers: int | None = None  # lines, once the last chunk is there
@@ -25,16 +30,17 @@ class ChunkedDecoder:
         return f"<ChunkedDecoder: {'ended' if self.ended else f'{self._left} bytes missing'}>"
 
     def take(self, data: bytes) -> bytes:
-        """Return the content of received bytes; raises RequestInvalid."""
+        """Return the content of received bytes, of some chunks at a time; raises RequestInvalid."""
         data, position = self._rest + data, 0
-        found = list[bytes]()
-        while not self.ended:
+        found, self.behind = list[bytes](), True
+        for _ in range(_AT_ONCE):
             if self._left:
                 piece = data[position : position + self._left]
                 self._left -= len(piece)
                 position += len(piece)
                 found.append(piece)
-            if self._left or (end := _line(data, position)) is None:
+            if self.ended or self._left or (end := _line(data, position)) is None:
+                self.behind = False
                 break
             self._read(data[position:end])
             position = end + 2

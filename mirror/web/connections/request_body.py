@@ -58,15 +58,21 @@ class RequestBody:
         """
         self._begin()
         while not self._ended():
-            if self._waiting:
-                data = self._taken()
-                if data:
-                    return data
-                continue
-            if self._broken:
-                raise ConnectionResetError("the client left before its request had ended")
-            self._some.clear()
-            await self._some.wait()
+            if data := await self._more():
+                return data
+        return b""
+
+    async def _more(self) -> bytes:
+        """Return some of the waiting bytes, or wait for more, and return b""."""
+        if self._chunks is not None and self._chunks.behind:
+            await asyncio.sleep(0)  # the turn of other tasks: a body may have only tiny chunks
+            return self._chunks.take(b"")
+        if self._waiting:
+            return self._taken()
+        if self._broken:
+            raise ConnectionResetError("the client left before its request had ended")
+        self._some.clear()
+        await self._some.wait()
         return b""
 
     def _begin(self) -> None:
@@ -75,6 +81,7 @@ class RequestBody:
             return
         self._begun = True
         expected = self.message.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+        expected = expected and self.message.version >= (1, 1)  # HTTP/1.0 has no interim answer
         if expected and not self._waiting and self._transport is not None:
             self._transport.write(_CONTINUE)
 
