@@ -15,6 +15,7 @@ from mirror.admin.archives.arriving import ArrivingFile, files
 from mirror.admin.archives.offered import OLD, offered, without_index
 from mirror.admin.messages import OfferedImage, OrderError, OrderInvalid
 from mirror.admin.proven_blob import store_proven, write_proven, wrong_bytes, wrong_size
+from mirror.oci import strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
 from mirror.oci.layout import INDEX, LayoutInvalid, Root, read_index
@@ -94,7 +95,7 @@ class ArchiveSource:
         if file.path == INDEX:
             if file.size > MAX_SIZE:
                 raise LayoutInvalid(f"{INDEX} has more than {MAX_SIZE} bytes")
-            self._roots = read_index(await file.whole())
+            self._roots = await strict_json.on_thread(read_index, await file.whole())
         elif digest is None:
             self._is_old |= file.path == OLD
         elif await self._is_small(file):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mirror.admin.archives.tar_headers import BLOCK, TarHeaders, cut_off
 from mirror.oci.layout import LayoutInvalid
 
 _MOST_AFTER = 1024 * 1024  # bytes after the end of an archive: tar pads up to 10 KiB
+_AT_ONCE = 64  # headers between two turns of other tasks: hundreds may arrive in one piece
 
 
 class ArrivingFile:
@@ -45,9 +47,12 @@ async def files(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[ArrivingF
 
     `read` returns the next bytes of the archive, b"" at its end. Raises LayoutInvalid.
     """
-    body, headers, position = _Body(read), TarHeaders(), 0
+    body, headers, position, count = _Body(read), TarHeaders(), 0, 0
     while header := headers.read(await body.exactly(BLOCK), position):
         position += BLOCK + header.size + header.padding
+        count += 1
+        if not count % _AT_ONCE:
+            await asyncio.sleep(0)
         file = ArrivingFile(header.name or "", header.size, body)
         if header.extends:
             headers.extend(header, await file.whole())

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from mirror.oci.layout import LayoutInvalid
 
 BLOCK = 512
 MOST_MEMBERS = 250_000
 _MOST_NAME = 64 * 1024  # bytes of a long name, or of a pax header
+_MOST_RECORDS = 1000  # of a pax header; writers have a dozen, and one for each extended attribute
 _REGULAR, _FOLDER = (b"0", b"\0", b"7"), b"5"
 _PAX, _PAX_GLOBAL, _LONG_NAME = b"x", b"g", b"L"
 _KINDS = {
@@ -59,7 +61,7 @@ class TarHeaders:
 
     def __init__(self) -> None:
         self._coming = _Next()
-        self._found: set[str] = set()
+        self._found: set[bytes] = set()  # hashes: each name may have 64 KiB
 
     def read(self, block: bytes, position: int) -> Header | None:
         """Read a block at a byte of the archive; None is its end. Raises LayoutInvalid."""
@@ -83,9 +85,10 @@ class TarHeaders:
         return Header(size, name)
 
     def _count(self, name: str) -> None:
-        if name in self._found:
+        found = blake2b(name.encode(), digest_size=16).digest()
+        if found in self._found:
             raise LayoutInvalid(f"it has {name[:200]!r} twice")
-        self._found.add(name)
+        self._found.add(found)
         if len(self._found) > MOST_MEMBERS:
             raise LayoutInvalid(f"it has more than {MOST_MEMBERS} files")
 
@@ -149,13 +152,17 @@ def _extend(coming: _Next, kind: bytes, data: bytes) -> None:
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the records of a pax header, `LENGTH KEY=VALUE`; raises LayoutInvalid."""
-    while data:
-        length, space, _ = data[:20].partition(b" ")
-        if not space or not length.isdigit() or not len(length) + 1 < int(length) <= len(data):
+    start, count = 0, 0
+    while start < len(data):
+        length, space, _ = data[start : start + 20].partition(b" ")
+        begin, count = start + len(length) + 1, count + 1
+        if not space or not length.isdigit() or count > _MOST_RECORDS:
             raise LayoutInvalid("a pax header is invalid")
-        key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
+        if not begin < (end := start + int(length)) <= len(data):
+            raise LayoutInvalid("a pax header is invalid")
+        key, _, value = data[begin : end - 1].partition(b"=")
         yield key, value
-        data = data[int(length) :]
+        start = end
 
 
 def _safe(name: str) -> str:
