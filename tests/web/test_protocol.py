@@ -11,6 +11,7 @@ from aiohttp import web
 from mirror.util.request_id import RequestIds
 from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
+from mirror.web.connections.request_body import body_of
 
 
 async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
@@ -38,3 +39,33 @@ async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
         await ending
         writer.close()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1", "Transfer-Encoding: chunked"])
+async def test_what_follows_a_body_is_read_no_further_than_a_little(length: str) -> None:
+    finish = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        body = body_of(request)
+        assert body is not None
+        await body.read()
+        await finish.wait()
+        return web.Response()
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        for _ in range(512):
+            writer.write(bytes(512 * 1024))
+            await writer.drain()
+
+    listener = Listener(answer, ClientConnections(10), RequestIds())
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(listener, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        body = "0\r\n\r\n" if "chunked" in length else "x"
+        writer.write(f"POST / HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n{body}".encode())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await flood(writer)
+        writer.transport.abort()
+        finish.set()
+        await listener.shutdown(1)

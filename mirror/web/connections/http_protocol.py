@@ -176,10 +176,7 @@ class Protocol(web.RequestHandler):
 
     def _take(self, data: bytes) -> None:
         """Leave received bytes to the body that is gathered, if there is one."""
-        if self.body is None:
-            self._drop(len(data))
-        else:
-            self.body.feed(data)
+        self._drop(len(data) if self.body is None else self.body.feed(data))
 
     def _drop(self, size: int) -> None:
         """Discard received bytes; reading pauses after `_DROPPED` of them."""

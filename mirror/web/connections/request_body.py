@@ -36,8 +36,8 @@ class RequestBody:
     def __repr__(self) -> str:
         return f"<RequestBody of {self.size} bytes: {len(self._waiting)} wait>"
 
-    def feed(self, data: bytes) -> None:
-        """Take in received bytes; what follows the body is ignored."""
+    def feed(self, data: bytes) -> int:
+        """Take in received bytes; returns how many follow the body: these are dropped."""
         part = data if self._missing is None else data[: self._missing]
         if self._missing is not None:
             self._missing -= len(part)
@@ -45,6 +45,7 @@ class RequestBody:
         if len(self._waiting) > MOST and self._transport is not None:
             self._transport.pause_reading()
         self._some.set()
+        return len(data) - len(part)
 
     def end(self) -> None:
         """Record that the connection is closed."""
