@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.standin import Hub, Image, make_image
+from tests.standin import Fault, Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
-from tests.web.talk import TAG, head, instant, known, talking
+from tests.web.talk import TAG, head, instant, known, manifest, talking
 from tests.web.test_tls import Pair, authority, encrypted, pair, trusting
 
 __all__ = ["authority", "pair"]
@@ -100,3 +100,53 @@ async def test_a_client_that_a_proxy_tells_of_is_the_one_that_is_logged(
     assert len(lines) == 6
     assert all(" client=203.0.113.7 " in line for line in lines)
     assert len({re.sub(r"^\S+| seconds=\S+| request=\S+", "", line) for line in lines}) == 2
+
+
+async def turns(number: int = 20) -> None:
+    """Give the mirror time to read the bytes sent."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_known_request_waits_for_the_answer_before_it(
+    mirror: Mirror, hub: Hub, image: Image
+) -> None:
+    async with talking(mirror) as talk:
+        await known(talk, head(TAG))
+        goes_on = asyncio.Event()
+        hub.faults.add(Fault(kind="manifest", hang=True, until=goes_on, times=None))
+        talk.writer.write(head(manifest("none")))
+        await turns()
+        talk.writer.write(head(TAG))
+        await turns()
+        goes_on.set()
+        assert (await talk.read()).status == 404
+        assert (await talk.read()).body == image.manifest
+
+
+async def test_a_known_request_within_another_head_is_a_part_of_that(
+    mirror: Mirror, image: Image
+) -> None:
+    async with talking(mirror) as talk:
+        await known(talk, head(TAG))
+        talk.writer.write(b"GET /v2/ HTTP/1.1\r\nX: ")
+        await turns()
+        talk.writer.write(head(TAG))
+        assert (await talk.read()).body == b"{}"
+    assert await instant(mirror) == 0
+
+
+async def test_a_connection_with_instant_answers_is_not_the_longest_idle(
+    run: Run, image: Image
+) -> None:
+    async with (
+        run(max_connections=2) as mirror,
+        talking(mirror) as first,
+        talking(mirror) as second,
+    ):
+        await known(first, head(TAG))
+        await second.ask(head(TAG, Accept="*/*"))
+        await first.ask(head(TAG))
+        async with talking(mirror) as third:
+            await third.ask(head(TAG))
+            assert (await first.ask(head(TAG))).body == image.manifest

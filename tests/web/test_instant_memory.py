@@ -1,4 +1,4 @@
-"""The memory of known requests: what they hold, and for how long."""
+"""The memory of known requests: their number, and nothing beyond a reload."""
 
 from __future__ import annotations
 
