@@ -81,6 +81,8 @@ class Asking:
             if image is not None and "image" in case.query:
                 case.query["image"] = [image]
                 case.query.pop("platform", None)  # hardly one that is made up is valid
+            if image is not None:
+                case.query.pop("after", None)  # no row has a name that is made up
             if image is not None and isinstance(case.body, dict) and "images" in case.body:
                 case.body["images"] = [image]
             rate = case.body.get("rate") if isinstance(case.body, dict) else None
