@@ -45,6 +45,14 @@ async def write_proven(lease: PartialLease, pieces: AsyncIterator[bytes]) -> boo
         return await ingest.proven()
 
 
+async def are_proven(store: Store, digest: Digest, pieces: AsyncIterator[bytes]) -> bool:
+    """Whether bytes match their digest; they are hashed on a thread, and not written."""
+    hasher = digest.hasher()
+    async for data in pieces:
+        await store.run_read(hasher.update, data)
+    return hasher.hexdigest() == digest.hex
+
+
 def wrong_bytes(digest: Digest) -> OrderError:
     """Return the fault of content that its digest does not prove."""
     return OrderError(f"{digest} is wrong: its bytes do not match its digest")

@@ -247,3 +247,46 @@ async def test_too_many_imports_at_a_time_are_told_to_come_again(
 async def _posted(mirror: Mirror, url: str, data: Any, headers: dict[str, str]) -> int:  # noqa: ANN401 - a body
     async with mirror.session.post(url, data=data, headers=headers) as response:
         return response.status
+
+
+async def test_an_archive_of_stored_content_evicts_nothing(
+    hub: Hub, image: Image, tmp_path: Path
+) -> None:
+    layers = make_image("large", [5_000_000])
+    first, second = (
+        packed(tmp_path, files_of(layers, f"docker.io/{name}")) for name in ("a/b:1", "a/c:1")
+    )
+    folder = tmp_path / "data"
+    bounds = ("--max-size", "8MiB", "--max-pinned", "90%")
+    flags = (*FLAGS[2:], "--upstream", f"docker.io={hub.url}", *bounds)
+    async with serving(folder, *flags, env=ENV, command=SMALL) as command:
+        url = await command.address()
+        used = image.blobs[-1].digest
+        assert (await fetch(f"{url}/v2/library/nginx/blobs/{used}"))[0] == 200
+        async with aiohttp.ClientSession(headers={"Authorization": CI}) as session:
+            for archive in (first, first, second):
+                async with session.post(f"{url}/api/v1/import", data=io.BytesIO(archive)) as got:
+                    assert got.status == 200, await got.text()
+                assert used[7:] in stored(folder)
+                pin = f"{url}/api/v1/images/docker.io/a/b:1/pin"
+                async with session.post(pin) as pinned:
+                    assert pinned.status == 200, await pinned.text()
+        await hub.down()
+        path = f"a/c/blobs/{layers.blobs[-1].digest}"
+        assert await fetch(f"{url}/v2/{path}") == (200, layers.blobs[-1].read())
+    assert not left_over(folder)
+
+
+async def test_a_digest_of_stored_content_is_no_proof_of_it(closed: Mirror, tmp_path: Path) -> None:
+    image = make_image("large", [300_000])
+    document(await sent(closed, packed(tmp_path, files_of(image))))
+    files = files_of(image, "docker.io/a/b:1")
+    layer = max(files, key=lambda name: len(files[name]))
+    spoiled = files | {layer: bytes(len(files[layer]))}
+    for wrong, words in ((spoiled, "do not match"), (files | {layer: b"short" * 20_000}, "says")):
+        got = await sent(closed, packed(tmp_path, wrong))
+        assert words in document(got, 409)["detail"]
+        path = f"/v2/a/b/blobs/sha256:{layer.rpartition('/')[2]}"
+        assert (await closed.ask(path)).status != 200
+    document(await sent(closed, packed(tmp_path, files)))
+    await closed.pull("a/b", "1", image)

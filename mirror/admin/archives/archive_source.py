@@ -3,28 +3,32 @@
 An archive may have its index.json as the last file, so that nothing says before which content an
 image needs. Each large file becomes a separate partial, at once: no byte is written twice, the
 room for it counts within `max_size`, and a crash leaves nothing. What no image needs is removed.
+A file is only hashed if its content is stored already: a second copy would evict other content.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from types import TracebackType
 from typing import Self
 
 from mirror.admin.archives.arriving import ArrivingFile, files
 from mirror.admin.archives.offered import OLD, offered, without_index
 from mirror.admin.messages import OfferedImage, OrderError, OrderInvalid
-from mirror.admin.proven_blob import store_proven, write_proven, wrong_bytes, wrong_size
+from mirror.admin.proven_blob import are_proven, store_proven, write_proven, wrong_bytes, wrong_size
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
 from mirror.oci.layout import INDEX, LayoutInvalid, Root, read_index
 from mirror.oci.manifest import MAX_SIZE, Descriptor
 from mirror.oci.names import Repository
+from mirror.storage.catalog import charged
 from mirror.storage.entry import Entry
 from mirror.storage.errors import NoRoom
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.store import Store
+from mirror.storage.stored_blob import Hold
 from mirror.util.units import human
 
 _SMALL = 64 * 1024  # bytes of a file that is held in memory
@@ -52,6 +56,7 @@ class ArchiveSource:
         self._small: dict[Digest, bytes] = {}
         self._held = 0  # bytes of these
         self._leases: dict[Digest, PartialLease] = {}
+        self._stored: dict[Digest, Hold] = {}  # proven by the archive
         self._wrong: dict[Digest, int] = {}  # bytes of files that their digests do not prove
 
     def __repr__(self) -> str:
@@ -66,6 +71,8 @@ class ArchiveSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for held in self._stored.values():
+            held.release()
         for lease in self._leases.values():
             async with lease:  # ends by `keep`, which removes an isolated one
                 pass
@@ -73,12 +80,14 @@ class ArchiveSource:
 
     @property
     def reserved(self) -> int:
-        """The bytes of room that the large files have."""
-        return sum(lease.reserved for lease in self._leases.values())
+        """The bytes of room that the large files have, or that their stored content takes."""
+        stored = sum(charged(held.entry.size) for held in self._stored.values())
+        return stored + sum(lease.reserved for lease in self._leases.values())
 
     async def images(self, store: Store) -> tuple[OfferedImage, ...]:
         """Read the archive to its end, and return its images; raises OrderError, StorageError."""
-        if self._size is not None and not store.fits(self._size):
+        pinned = store.catalog.pinned_bytes  # perhaps the same content: its room is there
+        if self._size is not None and not store.fits(max(0, self._size - pinned)):
             raise no_room(self._size, store)
         try:
             async for file in files(self._read):
@@ -101,7 +110,7 @@ class ArchiveSource:
         elif await self._is_small(file):
             self._small[digest] = await file.whole()
             self._held += file.size
-        else:
+        elif not await self._is_stored(store, digest, file):
             await self._write(store, digest, file)
 
     async def _is_small(self, file: ArrivingFile) -> bool:
@@ -109,6 +118,23 @@ class ArchiveSource:
         if self._held + file.size > _MOST_HELD:
             return False
         return file.size <= _SMALL or (file.size <= MAX_SIZE and await file.peek() == b"{")
+
+    async def _is_stored(self, store: Store, digest: Digest, file: ArrivingFile) -> bool:
+        """Whether a file's content is stored: then its bytes are hashed, and it stays on hold.
+
+        Raises LayoutInvalid, StorageError.
+        """
+        blob = await store.open(digest)
+        if blob is None:
+            return False
+        with closing(blob):
+            if blob.entry.size != file.size:
+                return False
+            self._stored[digest] = store.hold(blob.entry)
+        if not await are_proven(store, digest, file.pieces()):
+            self._stored.pop(digest).release()
+            self._wrong[digest] = file.size
+        return True
 
     async def _write(self, store: Store, digest: Digest, file: ArrivingFile) -> None:
         """Write a large file into a partial; a wrong one matters only if an image needs it."""
@@ -128,7 +154,7 @@ class ArchiveSource:
     async def manifest(self, found: Descriptor) -> bytes | None:
         """Return the bytes of a manifest, still unproven; None if it is absent."""
         self._refuse_wrong(found.digest, found.size)
-        if found.digest in self._leases:
+        if found.digest in self._leases or found.digest in self._stored:
             raise OrderError("too many manifests at once: import fewer images at a time")
         body = self._small.get(found.digest)
         if body is not None and len(body) != found.size:
@@ -145,6 +171,8 @@ class ArchiveSource:
             if len(body) != size:
                 raise wrong_size(digest, len(body), size)
             return await store_proven(store, digest, size, _once(body), repository)
+        if (held := self._stored.get(digest)) is not None:
+            return _linked(store, digest, size, held.entry, repository)
         if lease is None:
             return None
         if lease.written != size:
@@ -174,6 +202,16 @@ def _digest_in(path: str) -> Digest | None:
             except DigestInvalid:
                 return None
     return None
+
+
+def _linked(store: Store, digest: Digest, size: int, entry: Entry, repository: Repository) -> Entry:
+    """Link stored content to a repository; raises OrderError if it is gone, or of another size."""
+    if entry.size != size:
+        raise wrong_size(digest, entry.size, size)
+    if store.catalog.get(digest) is not entry:
+        raise OrderError(f"{digest} was removed meanwhile; try again")
+    store.link(digest, repository)
+    return entry
 
 
 async def _with_room(lease: PartialLease, file: ArrivingFile) -> AsyncIterator[bytes]:
