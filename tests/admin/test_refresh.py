@@ -96,5 +96,5 @@ async def test_refresh_without_a_running_mirror_says_so(
 ) -> None:
     async with run() as mirror:
         await mirror.pull("library/nginx", "latest", image)
-    with pytest.raises(OrderError, match="refresh needs a running mirror"):
+    with pytest.raises(OrderError, match="no mirror takes orders on"):
         await refreshed(folder, "nginx")

@@ -30,6 +30,8 @@ async def pulled(hub: Hub, mirror: Mirror) -> Image:
     for tag in ("n9f3", "missing"):
         path = f"/v2/{SECRET}/manifests/{tag}"
         await mirror.ask_from(CLIENT, path, User_Agent="spy/1.0")
+    for blob in image.blobs:
+        await mirror.ask_from(CLIENT, f"/v2/{SECRET}/blobs/{blob.digest}", User_Agent="spy/1.0")
     return image
 
 
@@ -37,7 +39,8 @@ def gets() -> list[str]:
     """Return all paths of the API that are read."""
     image = f"docker.io/{SECRET}:n9f3"
     paths = [each.path.replace("{image}", image) for each in ENDPOINTS if not each.acts]
-    return [f"/api/v1{path}" for path in paths]
+    asks = {"/export": f"?image={image}"}
+    return [f"/api/v1{path}{asks.get(path, '')}" for path in paths]
 
 
 async def test_a_stranger_reads_no_name_of_image_client_or_account(run: Run, hub: Hub) -> None:

@@ -259,7 +259,7 @@ async def test_orders_about_a_running_mirror_say_that_they_need_one(run: Run, fo
     async with run():
         pass
     for order in (FetchesOrder(), ErrorsOrder()):
-        with pytest.raises(OrderError, match="needs a running mirror"):
+        with pytest.raises(OrderError, match="no mirror takes orders on"):
             await told(folder, order, Fetches)
 
 

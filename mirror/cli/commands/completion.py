@@ -20,10 +20,10 @@ SHELLS = ("bash", "zsh", "fish", "tcsh")
 # A copy, which a test compares: the commands' modules take half a second to load.
 FLAGS: dict[str, tuple[str, ...]] = {
     "serve": _KEYS,
-    "check": ("--config", "--online"),
+    "check": ("--config", "--online", "--json"),
     "config": ("--config", "--json"),
     "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
-    "reload": _PLACE,
+    "reload": (*_PLACE, "--json"),
     "status": (*_PLACE, "--watch", "--json"),
     "doctor": (*_PLACE, "--json"),
     "budget": (*_PLACE, "--json"),
@@ -36,8 +36,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "pin": (*_PLACE, "--json"),
     "unpin": (*_PLACE, "--json"),
     "purge": (*_PLACE, "--dry-run", "--yes", "--json"),
-    "gc": (*_PLACE, "--dry-run"),
-    "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
+    "gc": (*_PLACE, "--dry-run", "--json"),
+    "verify": (*_PLACE, "--dry-run", "--sample", "--rate", "--json"),
     "export": (*_PLACE, "--output", "--platform", "--force", "--json"),
     "import": (*_PLACE, "--name", "--json"),
     "healthcheck": (*_PLACE, "--ready"),
