@@ -30,9 +30,7 @@ class Deferred(Generic[T_co]):
 
     async def get(self) -> T_co:
         """Return the part; raises what `make` raises."""
-        if self.made is None:
-            self.made = await self._running.join(None, self._load)
-        return self.made
+        return await self._running.join(None, self._load) if self.made is None else self.made
 
     async def close(self) -> None:
         """Wait for no part that is being made."""
@@ -41,6 +39,10 @@ class Deferred(Generic[T_co]):
     async def _load(self) -> T_co:
         thread = DetachedThreads(1, "load")
         try:
-            return await asyncio.wrap_future(thread.submit(self._make))
+            made = await asyncio.wrap_future(thread.submit(self._make))
         finally:
             thread.close()
+        self.made = (
+            made  # not by a caller: a caller that comes before that one runs would load anew
+        )
+        return made

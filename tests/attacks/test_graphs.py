@@ -194,7 +194,7 @@ async def test_what_a_client_brings_back_while_gc_looks_is_not_discarded(
                 assert (await mirror.blob(NAME, layer.digest)).body == layer.read()
             await mirror.settled()
 
-    monkeypatch.setattr(store, "discard", discard_slowly)
+    monkeypatch.setattr(store.leftovers, "_discard", discard_slowly)
     record = await told(tmp_path / "data", GcOrder())
     assert isinstance(record, Collected)
     assert refetched.is_set()

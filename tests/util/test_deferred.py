@@ -69,3 +69,22 @@ async def test_a_part_is_made_though_all_threads_of_the_loop_are_taken() -> None
         finally:
             go.set()
             await waits
+
+
+async def test_callers_of_any_moment_get_the_same_part() -> None:
+    """A caller may come in the very turns of the loop in which the part gets there."""
+    made: list[object] = []
+
+    def make() -> object:
+        made.append(object())
+        return made[-1]
+
+    for number in range(1, 201):
+        part = Deferred(make)
+        callers = [asyncio.create_task(part.get())]
+        async with asyncio.timeout(30):
+            while not callers[0].done():
+                callers.append(asyncio.create_task(part.get()))
+                await asyncio.sleep(0)
+        assert {*await asyncio.gather(*callers)} == {made[-1]}
+        assert len(made) == number
