@@ -22,7 +22,11 @@ from mirror.util.deferred import Deferred
 
 
 class OrderRunner:
-    """Carries out orders on the parts of a mirror."""
+    """Carries out orders on the parts of a mirror.
+
+    `altered` is the content that was found damaged, and was discarded, when the store was opened
+    for the order: the first verify reports it. `live` has the parts of a daemon, None without one.
+    """
 
     def __init__(
         self,

@@ -6,19 +6,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from mirror.budget.budget import Budget
-from mirror.budget.demand import Demand
-from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import MemoryCache
-from mirror.oci.digest import Digest
-from mirror.statistics.recorder import Recorder
-from mirror.storage.store import Store
 from mirror.util.deferred import Deferred
 
 if TYPE_CHECKING:
     from mirror.admin.import_source import ImportSource
     from mirror.admin.messages import Record, Work
-    from mirror.admin.operations.parts import LiveParts, Whole
+    from mirror.admin.operations.parts import Whole
     from mirror.admin.order_runner import OrderRunner
 
 
@@ -27,43 +20,17 @@ class AdminService:
 
     Removed content leaves the accounting, the disk, and memory. No response is cut: an open file
     stays readable, and a fetch stores its blob once proven, even if it was removed meanwhile.
-    `altered` is the content that was found damaged, and was discarded, when the store was opened
-    for the order: the first verify reports it. `live` returns the parts of a daemon; it is None
-    without one. `whole` is the daemon, for the orders that no part can carry out.
+    `build` makes the runner of orders, for which it loads modules. `whole` is the daemon, for the
+    orders that no part can carry out.
     """
 
     whole: Deferred[Whole] | None = None
 
-    def __init__(
-        self,
-        store: Store,
-        tags: Tags,
-        memory: MemoryCache,
-        budget: Budget,
-        demand: Demand,
-        recorder: Recorder,
-        altered: tuple[Digest, ...] = (),
-        live: Callable[[], LiveParts] | None = None,
-    ) -> None:
-        def build() -> OrderRunner:
-            from mirror.admin.order_runner import OrderRunner
-
-            return OrderRunner(
-                store,
-                tags,
-                memory,
-                budget,
-                demand,
-                recorder,
-                altered=altered,
-                live=live() if live is not None else None,
-            )
-
-        self._store = store
+    def __init__(self, build: Callable[[], OrderRunner]) -> None:
         self._runner = Deferred(build)
 
     def __repr__(self) -> str:
-        return f"<AdminService of {self._store!r}>"
+        return f"<AdminService: {self._runner!r}>"
 
     async def carry_out(
         self, order: Work, source: ImportSource | None = None

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ from mirror.storage.store import Store
 
 if TYPE_CHECKING:
     from mirror.admin.operations.parts import LiveParts
+    from mirror.admin.order_runner import OrderRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,15 @@ def build_admin_service(
 
     `live` returns the parts of a daemon, None without one.
     """
-    return AdminService(
+    return AdminService(partial(_build_runner, core, altered, live))
+
+
+def _build_runner(
+    core: Core, altered: tuple[Digest, ...], live: Callable[[], LiveParts] | None
+) -> OrderRunner:
+    from mirror.admin.order_runner import OrderRunner
+
+    return OrderRunner(
         store=core.store,
         tags=core.tags,
         memory=core.memory,
@@ -180,5 +190,5 @@ def build_admin_service(
         demand=core.demand,
         recorder=core.recorder,
         altered=altered,
-        live=live,
+        live=live() if live is not None else None,
     )

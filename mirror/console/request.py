@@ -62,13 +62,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
         return b""
     if body is None or body.size is None or body.size > MOST:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST} bytes")
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            return await body.read()
-    except TimeoutError:
-        raise Problem(
-            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_PATIENCE:g} s"
-        ) from None
+    words = f"the body did not arrive within {_PATIENCE:g} s"
+    return await _in_time(body.read(), _PATIENCE, words)
 
 
 def read_archive(
@@ -83,16 +78,17 @@ def read_archive(
     if body is None or body.size == 0:
         raise Problem(HTTPStatus.BAD_REQUEST, "expected a body that is a tar archive")
 
-    async def read() -> bytes:
-        try:
-            async with asyncio.timeout(_PIECE_PATIENCE):
-                return await body.next()
-        except TimeoutError:
-            raise Problem(
-                HTTPStatus.REQUEST_TIMEOUT, f"nothing of the body came for {_PIECE_PATIENCE:g} s"
-            ) from None
+    words = f"nothing of the body came for {_PIECE_PATIENCE:g} s"
+    return lambda: _in_time(body.next(), _PIECE_PATIENCE, words), body.size
 
-    return read, body.size
+
+async def _in_time(reading: Awaitable[bytes], patience: float, words: str) -> bytes:
+    """Return the bytes that are read; raises Problem with these words after `patience` seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            return await reading
+    except TimeoutError:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, words) from None
 
 
 async def read_form(request: web.BaseRequest) -> dict[str, str]:

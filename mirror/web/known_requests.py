@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, hdrs, web
+from cachetools import LRUCache
 
 from mirror.web.observability.access_log import HitLine, Line
 from mirror.web.router import BlobPath, ManifestPath
@@ -45,14 +45,13 @@ class KnownRequests:
     """Up to `kept` requests by the bytes of their heads."""
 
     def __init__(self, kept: int = _KEPT) -> None:
-        self._kept = kept
-        self._known: OrderedDict[bytes, KnownRequest] = OrderedDict()
+        self._known: LRUCache[bytes, KnownRequest] = LRUCache(kept)
 
     def __len__(self) -> int:
         return len(self._known)
 
     def __repr__(self) -> str:
-        return f"<KnownRequests: {len(self)} of at most {self._kept}>"
+        return f"<KnownRequests: {len(self)} of at most {self._known.maxsize:g}>"
 
     def clear(self) -> None:
         """Forget all requests."""
@@ -63,21 +62,12 @@ class KnownRequests:
 
         Many bytes are no known head, and are not hashed.
         """
-        if len(head) > _LONGEST:
-            return None
-        known = self._known.get(head)
-        if known is not None:
-            self._known.move_to_end(head)
-        return known
+        return self._known.get(head) if len(head) <= _LONGEST else None
 
     def add(self, head: bytes, known: KnownRequest) -> None:
         """Add a request, or replace it; one with a long head is left out."""
-        if len(head) > _LONGEST:
-            return
-        self._known[head] = known
-        self._known.move_to_end(head)
-        if len(self._known) > self._kept:
-            self._known.popitem(last=False)
+        if len(head) <= _LONGEST:
+            self._known[head] = known
 
 
 def is_plain(request: web.BaseRequest) -> bool:
