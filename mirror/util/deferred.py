@@ -42,7 +42,6 @@ class Deferred(Generic[T_co]):
             made = await asyncio.wrap_future(thread.submit(self._make))
         finally:
             thread.close()
-        self.made = (
-            made  # not by a caller: a caller that comes before that one runs would load anew
-        )
+        # No caller sets it: another one may come before that caller runs, and would load anew.
+        self.made = made
         return made
