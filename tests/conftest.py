@@ -1,4 +1,4 @@
-"""What the tests stand on: a stand-in hub, a mirror before it, a client before that."""
+"""The base of the tests: a stand-in hub, a mirror before it, a client before that."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from mirror.app.daemon import running
 from mirror.settings import load
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.sqlite.store import open_sqlite
+from tests.attacks.steps import steps
 from tests.standin import Hub, Image, Terms, make_image
 from tests.support.clock import Clock
 from tests.support.command import environment
 from tests.support.mirror import Mirror, Run
+from tests.support.pace import AGAIN, at_most
 from tests.support.reloading import Changing
 
 # The same examples each time, so that a failure is the change's; slow machines are no failure.
@@ -28,6 +30,14 @@ settings.register_profile("steady", derandomize=True, deadline=None, database=No
 # `pytest --hypothesis-profile=search`: others each time, and more of them.
 settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test of bounded work again after an exceeded bound."""
+    for item in items:
+        module = getattr(item, "module", None)
+        if steps is getattr(module, "steps", None) or at_most is getattr(module, "at_most", None):
+            item.add_marker(AGAIN)
 
 
 @pytest.fixture

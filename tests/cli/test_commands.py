@@ -163,7 +163,7 @@ async def test_verify_keeps_to_its_rate_and_can_be_interrupted(
                 await opened(folder)
             slow.send(signal.SIGINT)
             ended = await slow.ended(within=5)
-        assert (ended.code, ended.out) == (130, "")
+        assert (ended.code, ended.out) == (130, ""), ended.err
         assert "Traceback" not in ended.err
         await is_pulled(hub, folder, command, filled[0])
 

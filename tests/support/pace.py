@@ -11,10 +11,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from mirror.util.gc_pause import gc_paused
 
 _QUIET = 0.0022  # seconds that the yardstick takes on the machine of the bounds (measured)
 _MOST = 3.0  # a machine that is slower than this cannot hold any bound
+# Runs of a test that has exceeded such a bound, and nothing else. Work takes its time in each run;
+# a virtual machine that is held for 50 ms by its host adds them to a step of half a millisecond
+# (measured), as time of the thread, in one run.
+AGAIN = pytest.mark.flaky(reruns=2, only_rerun=[r"Longest\(seconds", "of the thread's time"])
 
 
 def slowness() -> float:
@@ -33,7 +39,8 @@ def at_most(seconds: float, what: str = "") -> Iterator[None]:
         began = time.thread_time()
         yield
         took = time.thread_time() - began
-    assert took < seconds or took < seconds * slowness(), f"{took:.4f} s {what}"
+    shown = f"{took:.4f} s of the thread's time {what}"
+    assert took < seconds or took < seconds * slowness(), shown
 
 
 def _yardstick() -> float:
