@@ -89,7 +89,8 @@ class InstantAnswers:
             self._forget_routes_before(router)
             line = line_of(request, route, reply, 0.0)
             host = request.headers.get(hdrs.HOST, "")
-            self._known.add(whole, KnownRequest(route, line.method, host, line, HitLine(line)))
+            known = KnownRequest(len(whole), route, line.method, host, line, HitLine(line))
+            self._known.add(whole, known)
 
     def _forget_routes_before(self, router: Router) -> None:
         """Forget all requests with the routes of a router that a reload has replaced."""

@@ -10,8 +10,9 @@ from cachetools import LRUCache
 from mirror.web.observability.access_log import HitLine, Line
 from mirror.web.router import BlobPath, ManifestPath
 
-_KEPT = 4096  # requests; the least recently used are evicted first
+_ROOM = 8 * 1024 * 1024  # bytes: 3,500 heads of an engine; the least recently used leave first
 _LONGEST = 2048  # bytes of a head
+_AROUND, _TIMES = 1400, 3  # bytes of a request's objects, and copies of its head (measured)
 # Headers of container engines that change no answer, except by the fields of a known request. All
 # other headers are parsed each time: conditions, ranges, ids, traces, logins, and unknown ones.
 _PLAIN = frozenset(
@@ -31,9 +32,11 @@ class KnownRequest(NamedTuple):
     """A request without a body, conditions or credentials, as it was parsed.
 
     The `route` is that of one router, which a reload replaces. `host` is the Host header, `line`
-    the record of the request that was parsed, `hit` the log line for others.
+    the record of the request that was parsed, `hit` the log line for others. Its head has `length`
+    bytes.
     """
 
+    length: int
     route: ManifestPath | BlobPath
     method: str
     host: str
@@ -42,16 +45,16 @@ class KnownRequest(NamedTuple):
 
 
 class KnownRequests:
-    """Up to `kept` requests by the bytes of their heads."""
+    """Requests by the bytes of their heads, in about `room` bytes of memory."""
 
-    def __init__(self, kept: int = _KEPT) -> None:
-        self._known: LRUCache[bytes, KnownRequest] = LRUCache(kept)
+    def __init__(self, room: int = _ROOM) -> None:
+        self._known: LRUCache[bytes, KnownRequest] = LRUCache(room, _memory)
 
     def __len__(self) -> int:
         return len(self._known)
 
     def __repr__(self) -> str:
-        return f"<KnownRequests: {len(self)} of at most {self._known.maxsize:g}>"
+        return f"<KnownRequests: {len(self)} in {self._known.currsize:.0f} bytes>"
 
     def clear(self) -> None:
         """Forget all requests."""
@@ -68,6 +71,10 @@ class KnownRequests:
         """Add a request, or replace it; one with a long head is left out."""
         if len(head) <= _LONGEST:
             self._known[head] = known
+
+
+def _memory(known: KnownRequest) -> int:
+    return _AROUND + _TIMES * known.length
 
 
 def is_plain(request: web.BaseRequest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from contextlib import nullcontext
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.oci.errors import ClientTooFast
+from mirror.oci.names import Repository, Tag
 from mirror.web.auth.request_rate import RequestRates
-from mirror.web.known_requests import KnownRequests
+from mirror.web.known_requests import KnownRequest, KnownRequests
 from mirror.web.observability.access_log import HitLine, Line
+from mirror.web.router import ManifestPath
 from tests.standin import Hub, Image, make_image
 from tests.support.clock import Clock
 from tests.support.mirror import Mirror, Run
@@ -180,15 +183,38 @@ async def test_known_requests_count_in_their_clients_rate(run: Run, image: Image
         assert statuses[-1] == 429
 
 
-def test_known_requests_are_bounded() -> None:
-    table = KnownRequests(kept=3)
-    for number in range(5):
-        table.add(b"%d" % number, object())  # type: ignore[arg-type]
-        assert table.get(b"0") or number > 2
-    assert len(table) == 3
-    table.add(b"x" * 5000, object())  # type: ignore[arg-type]
-    assert len(table) == 3
-    assert table.get(b"x" * 5000) is None
+def of_number(number: int, length: int) -> tuple[bytes, KnownRequest]:
+    """A request with a head of this length, and objects of its own."""
+    name = f"n{number:05d}".ljust(length // 2, "n")
+    agent = f"{number:05d}".ljust(length - length // 2, "a")
+    route = ManifestPath(Repository("docker.io", name), "docker.io", Tag("latest"))
+    line = Line(1, "c", "-", "GET", name, 200, 7, 2, "hit", "manifest", name, agent, "", "id")
+    return f"{name}{agent}".encode(), KnownRequest(length, route, "GET", "h", line, HitLine(line))
+
+
+@pytest.mark.parametrize("length", [50, 400, 2000])
+def test_known_requests_take_no_more_memory_than_their_room(length: int) -> None:
+    room = 1024 * 1024
+    table = KnownRequests(room)
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            table.add(*of_number(number, length))
+        assert table.get(of_number(0, length)[0]) is None
+        assert table.get(of_number(1999, length)[0]) is not None
+        full, _ = tracemalloc.get_traced_memory()
+        table.clear()
+        empty, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * room < full - empty < 1.3 * room
+
+
+def test_requests_with_a_long_head_stay_unknown() -> None:
+    table, (head, known) = KnownRequests(), of_number(1, 5000)
+    table.add(head, known)
+    assert len(table) == 0
+    assert table.get(head) is None
 
 
 TEXT = st.text(max_size=20)
