@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.rows import AccountKey, BlobRow, ChildRow, LinkRow, PullRow
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.support.folder import DataFolder
+from tests.support.waiting import until
 
 MANY = 40_000
 MANIFEST, BLOB = Digest.of(b"manifest"), Digest.of(b"blob")
@@ -61,6 +65,48 @@ async def test_a_pull_is_written_although_the_time_of_a_stop_is_over(tmp_path: P
     put_pulled(index)
     await index.close()
     assert (DataFolder(tmp_path).count("pull"), DataFolder(tmp_path).count("blob")) == (1, 0)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Lock the index against writes, as another program may, to the end or until a rollback."""
+    with closing(sqlite3.connect(folder / "index.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def test_a_stop_waits_for_another_program_that_locks_the_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = await open_sqlite(tmp_path)
+    with locked(tmp_path) as other:
+        put_pulled(index)
+        index.hurry(60)
+        closed = asyncio.create_task(index.close())
+        await until(lambda: "cannot write to the index" in caplog.text)
+        other.execute("ROLLBACK")
+        async with asyncio.timeout(10):
+            await closed
+    folder = DataFolder(tmp_path)
+    assert (folder.count("pull"), folder.count("blob"), folder.count("link")) == (1, 2, 2)
+    assert "a start repeats them" not in caplog.text
+
+
+@pytest.mark.parametrize("left", [-1, 0.2])
+async def test_a_stop_waits_for_no_lock_beyond_its_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: float
+) -> None:
+    index = await open_sqlite(tmp_path)
+    with locked(tmp_path):
+        put_pulled(index)
+        flushing = asyncio.create_task(index.flush())
+        await asyncio.sleep(0)
+        index.hurry(left)
+        began = time.monotonic()
+        await index.close()
+        assert time.monotonic() - began < 3
+    await flushing
+    assert "6 rows of the index are not written" in caplog.text
 
 
 async def test_deletions_come_last_but_before_a_row_of_the_same_digest(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mirror.util.uncancelled import run_to_completion
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # plain writes per transaction: each may touch a page or two
+_AGAIN = 0.5  # seconds between two attempts of a stop
 _PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
 
 W = TypeVar("W")
@@ -137,7 +138,10 @@ class WriteBehind(Generic[W]):
         self._entries.clear()
 
     def hurry(self, seconds: float) -> None:
-        """End all writing in so many seconds, except that of the ledger's entries."""
+        """End all writing in so many seconds, except that of the ledger's entries.
+
+        Until then, a failed write is repeated by `close`.
+        """
         self._end = time.monotonic() + seconds
 
     @property
@@ -176,6 +180,9 @@ class WriteBehind(Generic[W]):
         try:
             await self.flush()
             if self._told > told:  # all rows were lost in that flush, and are pending again
+                await self.flush()
+            while self._end is not None and not self._over and (self._entries or self._pending):
+                await asyncio.sleep(_AGAIN)  # for another program's lock, or room on the disk
                 await self.flush()
             if self.pending:
                 _log.warning(

@@ -38,6 +38,8 @@ _PRAGMAS = (
 # For queries alone: the other connection moves the log into the file.
 _READING = ("PRAGMA query_only=1", "PRAGMA cache_size=-8000", "PRAGMA busy_timeout=5000",
     "PRAGMA mmap_size=0")  # fmt: skip
+# Once open, failed writes are repeated: no flush or stop waits long for another program's lock.
+_OPEN = ("PRAGMA busy_timeout=500",)
 # A full disk has no room for the file that connections share; a single exclusive one needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
@@ -81,6 +83,7 @@ class Database:
         try:
             with translated():
                 await migrate(connection, path)
+                await _set(connection, _OPEN)
             reader = None if alone else await _read_only(path)
             return cls(connection, reader, path, alone=alone)
         except BaseException:
@@ -157,12 +160,16 @@ async def _connect(
     with translated():
         connection = await aiosqlite.connect(path, isolation_level=None, uri=uri)
         try:
-            for pragma in pragmas:
-                await connection.execute_fetchall(pragma)
+            await _set(connection, pragmas)
         except BaseException:
             await _break_off(connection)
             raise
         return connection
+
+
+async def _set(connection: aiosqlite.Connection, pragmas: Iterable[str]) -> None:
+    for pragma in pragmas:
+        await connection.execute_fetchall(pragma)
 
 
 async def _read_only(path: Path) -> aiosqlite.Connection | None:
