@@ -6,6 +6,7 @@ from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.operations.parts import LiveParts
 from mirror.admin.operations.warm_pulls import WarmPulls
 from mirror.admin.operations.warm_room import Claims
+from mirror.admin.schedule_reports import ScheduleReports
 from mirror.app.content import ContentParts
 from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
@@ -19,6 +20,7 @@ def build_live_parts(
     content: ContentParts,
     connections: Connections,
     absent_pins: AbsentPins,
+    schedules: ScheduleReports,
 ) -> LiveParts:
     """Return the parts."""
     certificate = connections.certificate
@@ -35,4 +37,5 @@ def build_live_parts(
         warm_pulls=WarmPulls(core.budget),
         warm_claims=Claims(),
         absent_pins=absent_pins,
+        schedules=schedules,
     )

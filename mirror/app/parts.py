@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mirror.admin.absent_pins import AbsentPins
+from mirror.admin.schedule_reports import ScheduleReports
 from mirror.admin.service import AdminService
 from mirror.app.content import ContentParts, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
@@ -74,11 +75,12 @@ async def build_parts(
     upstreams = await open_upstreams(stack, core, plans, observe)
     content = await build_content(stack, settings, core, upstreams)
     absent_pins = AbsentPins(core.clocks.timer)
+    schedules = ScheduleReports(core.clocks.wall)
 
     def live() -> LiveParts:
         from mirror.app.build_live_parts import build_live_parts
 
-        return build_live_parts(core, upstreams, content, connections, absent_pins)
+        return build_live_parts(core, upstreams, content, connections, absent_pins, schedules)
 
     service = build_admin_service(core, live=live)
     web_server = build_web_server(
@@ -103,19 +105,22 @@ async def build_parts(
         service=service,
         limit_poller=limit_poller,
         scheduler=Scheduler(
-            defer_runs(service), schedules=settings.schedules, clock=core.clocks.wall
+            defer_runs(service, schedules),
+            schedules=settings.schedules,
+            reports=schedules,
+            clock=core.clocks.wall,
         ),
         absent_pins=absent_pins,
     )
 
 
-def defer_runs(service: AdminService) -> Deferred[ScheduledRuns]:
+def defer_runs(service: AdminService, reports: ScheduleReports) -> Deferred[ScheduledRuns]:
     """Return the runs of schedules, for a mirror that may have none."""
 
     def make() -> ScheduledRuns:
         from mirror.app.scheduled_runs import ScheduledRuns
 
-        return ScheduledRuns(service)
+        return ScheduledRuns(service, reports)
 
     return Deferred(make)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mirror.admin.messages import ImageFor, Record, Refused, Warmed, WarmOrder
 from mirror.admin.messages.warm import MOST_IMAGES
+from mirror.admin.schedule_reports import ScheduleReports
 from mirror.admin.service import AdminService
 from mirror.app.schedules import name_of
 from mirror.settings import Schedule
@@ -24,13 +25,15 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
 _THREADS = 4  # for reading files; those for files of a server that is gone may never end
 _TOLD = 20  # failed images in the log
+_UNEXPECTED = "an unexpected failure, which the log shows"
 
 
 class ScheduledRuns:
-    """Carries out schedules by the admin service, one at a time."""
+    """Carries out schedules by the admin service, one at a time, and reports each run."""
 
-    def __init__(self, service: AdminService) -> None:
+    def __init__(self, service: AdminService, reports: ScheduleReports) -> None:
         self._service = service
+        self._reports = reports
         self._threads = DetachedThreads(_THREADS, "schedules")
         self._hung: dict[tuple[Path, ...], Future[list[str | ImageFor]]] = {}
 
@@ -42,8 +45,9 @@ class ScheduledRuns:
         self._threads.close()
 
     async def carry_out(self, schedule: Schedule) -> None:
-        """Warm the images of a schedule; the result is logged, and so is a failure."""
+        """Warm the images of a schedule; the result is logged and reported, as is a failure."""
         name = name_of(schedule)
+        self._reports.begin(schedule)
         try:
             images = await self._images(schedule)
             _log.info("schedule %s: begins, %d images", name, len(images))
@@ -54,10 +58,22 @@ class ScheduledRuns:
                     last = record
         except ValueError as error:
             _log.error("schedule %s: %s", name, error)
+            self._reports.end(schedule, failure=str(error))
         except Exception:  # noqa: BLE001 - logged: the next time may succeed
             _log.exception("unexpected failure of schedule %s", name)
+            self._reports.end(schedule, failure=_UNEXPECTED)
         else:
             _tell(name, last)
+            self._report(schedule, last)
+
+    def _report(self, schedule: Schedule, last: Record | None) -> None:
+        """Report the end of a run by the last record of its order."""
+        if isinstance(last, Warmed):
+            stored = len(last.images) - last.failed
+            self._reports.end(schedule, images=len(last.images), stored=stored)
+        else:
+            refused = last.reason if isinstance(last, Refused) else _UNEXPECTED
+            self._reports.end(schedule, failure=refused)
 
     async def _images(self, schedule: Schedule) -> tuple[str | ImageFor, ...]:
         """Return the images of a schedule, those of files included; raises ValueError."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mirror.admin.schedule_reports import ScheduleReports
 from mirror.oci.errors import shown
 from mirror.settings import Schedule
 from mirror.util.cron import parse_cron
@@ -37,6 +38,11 @@ class _Due:
         """Whether the time has come, and the schedule waits for its delay, or for another one."""
         return self.time <= now
 
+    @property
+    def reported(self) -> float | None:
+        """The time with its delay; None if no time will come."""
+        return self.at if math.isfinite(self.at) else None
+
     def likeness(self, other: Schedule) -> int:
         """Return the number of images and files that are another schedule's, too."""
         mine = self.schedule
@@ -51,17 +57,20 @@ class Scheduler:
     """Runs schedules by the wall `clock`; `look_every` is the longest time between looks at it.
 
     A clock that is set is noticed by that. `delay` draws a delay from 0 to a `jitter`, in seconds.
+    The next times go to `reports`.
     """
 
     def __init__(
         self,
         runs: Deferred[ScheduledRuns],
         schedules: Sequence[Schedule],
+        reports: ScheduleReports,
         clock: Callable[[], float],
         look_every: float = 15.0,
         delay: Callable[[float], float] = lambda jitter: random.uniform(0, jitter),  # noqa: S311
     ) -> None:
         self._runs = runs
+        self._reports = reports
         self._clock = clock
         self._look_every = look_every
         self._delay = delay
@@ -80,8 +89,13 @@ class Scheduler:
         """
         now, known = self._clock(), {due.schedule: due for due in self._due}
         known |= self._heirs([each for each in schedules if each not in known], schedules, now)
-        self._due = [known.get(each) or self._following(each, now) for each in schedules]
+        self._plan([known.get(each) or self._following(each, now) for each in schedules])
         self._changed.set()
+
+    def _plan(self, due: list[_Due]) -> None:
+        """Set the next time of each schedule, and report it."""
+        self._due = due
+        self._reports.plan((each.schedule, name_of(each.schedule), each.reported) for each in due)
 
     def _heirs(
         self, fresh: list[Schedule], kept: Sequence[Schedule], now: float
@@ -120,6 +134,7 @@ class Scheduler:
             runs = await self._runs.get()
         except Exception:  # noqa: BLE001 - logged: the next time may succeed
             _log.exception("schedule %s cannot be run", name_of(schedule))
+            self._reports.end(schedule, failure="it cannot be run: the log has the reason")
         else:
             await runs.carry_out(schedule)
 
@@ -137,10 +152,12 @@ class Scheduler:
         self._seen = now
         if now < seen - _BACK:
             _log.warning("the clock was set back: all schedules find their next time anew")
-            self._due = [
-                due if due.is_pending(now) else self._following(due.schedule, now)
-                for due in self._due
-            ]
+            self._plan(
+                [
+                    due if due.is_pending(now) else self._following(due.schedule, now)
+                    for due in self._due
+                ]
+            )
             self._free_since = min(self._free_since, now)
         return now
 
@@ -153,8 +170,7 @@ class Scheduler:
             due = min(self._due, key=lambda each: each.at)
             if due.at > now:
                 return None
-            again = self._following(due.schedule, now)
-            self._due = [again if each is due else each for each in self._due]
+            self._renew(due, now)
             if now - max(due.at, self._free_since) <= _LATE:
                 return due.schedule
             _log.warning("schedule %s: a time was missed", name_of(due.schedule))
@@ -164,10 +180,14 @@ class Scheduler:
         """Leave out a time of a schedule that came during its run."""
         for due in self._due:
             if due.schedule == schedule and due.at <= now:
-                again = self._following(schedule, now)
-                self._due = [again if each is due else each for each in self._due]
+                self._renew(due, now)
                 words = "schedule %s: a time came while its run went on, and is skipped"
                 _log.warning(words, name_of(schedule))
+
+    def _renew(self, due: _Due, now: float) -> None:
+        """Find the next time of a schedule that is due."""
+        again = self._following(due.schedule, now)
+        self._plan([again if each is due else each for each in self._due])
 
     def _following(self, schedule: Schedule, now: float) -> _Due:
         at = parse_cron(schedule.when).following(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from mirror.admin.messages import (
     DiskStatus,
     LimitStatus,
     RunningFetch,
+    ScheduleStatus,
     SpanFigures,
     Status,
     UpstreamStatus,
@@ -47,6 +49,9 @@ def _lines(
         yield ""
     if status.limits:
         yield from _limits(status.limits, status.at, rows)
+        yield ""
+    if status.schedules:
+        yield from _schedules(status.schedules, status.at, rows)
         yield ""
     yield from _spans(status.spans)
     yield ""
@@ -112,6 +117,24 @@ def _lasts(limit: LimitStatus) -> str:
     if limit.limit is None:
         return ""
     return "always" if limit.lasts is None else duration(limit.lasts)
+
+
+def _schedules(schedules: tuple[ScheduleStatus, ...], now: float, rows: int) -> Iterator[str]:
+    yield f"{'SCHEDULE':<37}{'NEXT':>12}{'LAST':>12}  {'RESULT'}"
+    urgent = sorted(schedules, key=lambda each: (not each.failed, each.next or math.inf))
+    for each in urgent[:rows]:
+        soon = _clock(each.next, now) if each.next else "never"
+        last = _clock(each.began, now) if each.began else "-"
+        yield f"{_cut(each.name, 36):<37}{soon:>12}{last:>12}  {_result(each)}".rstrip()
+    yield from _more(len(schedules), rows)
+
+
+def _result(schedule: ScheduleStatus) -> str:
+    if schedule.failure is not None:
+        return "failed"
+    if schedule.began is None:
+        return ""
+    return "runs" if schedule.ended is None else f"{schedule.stored} of {schedule.images}"
 
 
 def _clock(at: float, now: float) -> str:

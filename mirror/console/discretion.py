@@ -7,12 +7,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from mirror.admin.messages import History, Status
+from mirror.admin.messages import History, ScheduleStatus, Status
 from mirror.admin.operations.concerns import concerns
 from mirror.budget.summary import AccountBudget, Budgets
 
 _HIDDEN = "an account"  # instead of its name
 _HIDDEN_IMAGE = "an image"
+_HIDDEN_SCHEDULE = "of images"
 _HIDDEN_TROUBLE = "the log says how"  # instead of an error, which names files
 
 
@@ -42,8 +43,17 @@ def _status(status: Status) -> Status:
     limits = tuple(replace(each, account=_hidden(each.account)) for each in status.limits)
     disk = replace(status.disk, trouble=status.disk.trouble and _HIDDEN_TROUBLE)
     pins = (_HIDDEN_IMAGE,) * len(status.absent_pins)
-    nameless = replace(status, limits=limits, disk=disk, absent_pins=pins, concerns=())
+    schedules = tuple(map(_schedule, status.schedules))
+    nameless = replace(
+        status, limits=limits, disk=disk, absent_pins=pins, schedules=schedules, concerns=()
+    )
     return replace(nameless, concerns=tuple(concerns(nameless)))
+
+
+def _schedule(schedule: ScheduleStatus) -> ScheduleStatus:
+    """Leave out its name, which has that of an image, and the reason of a failure."""
+    failure = schedule.failure and _HIDDEN_TROUBLE
+    return replace(schedule, name=_HIDDEN_SCHEDULE, failure=failure)
 
 
 def _hidden(account: str) -> str:

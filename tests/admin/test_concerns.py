@@ -12,6 +12,7 @@ from mirror.admin.messages import (
     DiskStatus,
     HourEvents,
     LimitStatus,
+    ScheduleStatus,
     SpanFigures,
     Status,
     UpstreamStatus,
@@ -24,6 +25,7 @@ UP = UpstreamStatus("docker.io", "up", None, 0.1, 100, 0, 1000)
 LIMIT = LimitStatus("docker.io", "", 100, 60, 40, 0, 9.0, None, 3600, 0)
 HOUR = SpanFigures("hour", 3600, 3600, 1000, 900, 0, 0, 10, 9, 5, 1, 0, 1, 0, 1)
 DISK = DiskStatus(50, 100, 0, 5, 5, 30.0, None)
+NIGHTLY = ScheduleStatus('"0 5 * * *" of nginx', 2e6, 999_000.0, 999_100.0, images=3, stored=3)
 NO_EVENTS = HourEvents(log_lines=0, logins=0, shed=0, store=0)
 WELL = Status(
     version="1",
@@ -76,6 +78,7 @@ CASES = {
     "shed": replace(WELL, events=replace(NO_EVENTS, shed=1)),
     "log_lines": replace(WELL, events=replace(NO_EVENTS, log_lines=1)),
     "pins_absent": replace(WELL, absent_pins=("ghcr.io/a:1", "ghcr.io/b:1")),
+    "schedule_failed": replace(WELL, schedules=(replace(NIGHTLY, stored=2),)),
     "certificate": replace(WELL, certificate_end=1_000_000.0 + 5 * DAY),
 }
 
@@ -99,6 +102,14 @@ def test_each_concern_leads_to_a_section_that_names_it(key: str) -> None:
     headings = re.findall(r"^#+ (.+)$", GUIDE, re.MULTILINE)
     assert concern.section in {heading.lower().replace(" ", "-") for heading in headings}
     assert f"| `{key}` |" in GUIDE
+
+
+def test_a_run_of_a_schedule_is_a_concern_only_after_it_has_failed() -> None:
+    begun = replace(NIGHTLY, ended=None, images=0, stored=0)
+    never = ScheduleStatus("never")
+    assert concerns.concerns(replace(WELL, schedules=(NIGHTLY, begun, never))) == []
+    [concern] = concerns.concerns(replace(WELL, schedules=(replace(NIGHTLY, failure="no room"),)))
+    assert concern.what == 'The last run of the schedule "0 5 * * *" of nginx failed: no room.'
 
 
 def test_an_upstream_that_failed_each_request_is_a_concern_at_once() -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import termios
@@ -17,7 +18,7 @@ import pytest
 
 from mirror.admin.messages import Concern, RunningFetch, Status
 from mirror.cli.status_screen import HEIGHT, WIDTH, screen
-from tests.admin.test_concerns import HOUR, LIMIT, UP, WELL
+from tests.admin.test_concerns import HOUR, LIMIT, NIGHTLY, UP, WELL
 from tests.standin import Hub, Image
 from tests.support.command import MODULE, Ended, environment, fetch, launched, serving
 
@@ -49,6 +50,18 @@ async def status(*arguments: str | Path) -> Ended:
 def changed(**changes: object) -> Status:
     """The status with other fields."""
     return replace(STATUS, **changes)  # type: ignore[arg-type]
+
+
+def test_schedules_are_a_table_with_failed_ones_first() -> None:
+    never = replace(NIGHTLY, name="never", next=None, began=None, ended=None, images=0, stored=0)
+    runs = replace(NIGHTLY, name="runs", ended=None, images=0, stored=0)
+    failed = replace(NIGHTLY, name="failed", stored=1)
+    lines = screen(changed(schedules=(never, runs, NIGHTLY, failed)), (), height=50)
+    start = next(number for number, line in enumerate(lines) if line.startswith("SCHEDULE"))
+    rows = [re.split(r"  +", line) for line in lines[start + 1 : start + 5]]
+    assert [row[0] for row in rows] == ["failed", "runs", '"0 5 * * *" of nginx', "never"]
+    assert [row[-1] for row in rows] == ["1 of 3", "runs", "3 of 3", "-"]
+    assert rows[-1][1] == "never"
 
 
 def test_a_usual_screen_fits_a_small_terminal() -> None:

@@ -27,7 +27,8 @@ def test_no_concern_names_account_file_or_image_to_a_stranger(key: str) -> None:
     limits = tuple(replace(each, account=ACCOUNT) for each in case.limits)
     trouble = case.disk.trouble and f"cannot write to {FILE}"
     disk, pins = replace(case.disk, trouble=trouble), (IMAGE,) * len(case.absent_pins)
-    named = replace(case, limits=limits, disk=disk, absent_pins=pins)
+    schedules = tuple(replace(each, name=IMAGE, failure=FILE) for each in case.schedules)
+    named = replace(case, limits=limits, disk=disk, absent_pins=pins, schedules=schedules)
     words = told(named)
     assert f"key='{key}'" in words
     assert ACCOUNT not in words

@@ -138,6 +138,29 @@ class HourEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleStatus:
+    """A schedule and its last run since the start of the mirror. Times are epoch seconds.
+
+    `next` is the time of its next run, None if there will be none. `began` is None before its first
+    run, and `ended` during a run. That run stored `stored` of `images` images; `failure` is the
+    reason why it stored none of them.
+    """
+
+    name: str
+    next: float | None = None
+    began: float | None = None
+    ended: float | None = None
+    images: int = 0
+    stored: int = 0
+    failure: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last run, which has ended, stored less than all images."""
+        return self.failure is not None or self.stored < self.images
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the mirror. Times are epoch seconds, durations seconds.
 
@@ -163,5 +186,6 @@ class Status:
     events: HourEvents
     certificate_end: float | None
     absent_pins: tuple[str, ...] = ()
+    schedules: tuple[ScheduleStatus, ...] = ()
     running: bool = True
     kind: Literal["status_report"] = "status_report"

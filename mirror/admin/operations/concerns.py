@@ -139,6 +139,19 @@ def _pins(status: Status) -> Iterator[Concern]:
         )
 
 
+def _schedules(status: Status) -> Iterator[Concern]:
+    for schedule in status.schedules:
+        if schedule.failed:
+            part = f"{schedule.stored} of {schedule.images} images are stored"
+            yield Concern(
+                "schedule_failed",
+                "warning",
+                f"The last run of the schedule {schedule.name} failed: {schedule.failure or part}.",
+                "The log names each image that failed, and why; the next run tries them again.",
+                "warming",
+            )
+
+
 def _answers(status: Status) -> Iterator[Concern]:
     hour = next(each for each in status.spans if each.name == "hour")
     least = max(_FEW, _SHARE * hour.requests)
@@ -207,6 +220,7 @@ _JUDGES: tuple[Callable[[Status], Iterator[Concern]], ...] = (
     _limits,
     _disk,
     _pins,
+    _schedules,
     _answers,
     _clients,
     _itself,

@@ -13,6 +13,7 @@ from mirror.admin.messages import Configuration, Examined, Record, Status, Unava
 from mirror.admin.operations.kept import KeptLists
 from mirror.admin.operations.warm_pulls import WarmPulls
 from mirror.admin.operations.warm_room import Claims
+from mirror.admin.schedule_reports import ScheduleReports
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -38,7 +39,8 @@ class LiveParts:
     `connections` returns the number of clients' connections, `certificate_end` the time at which
     the mirror's certificate ends, in epoch seconds; None without one. `warm_places` are for the
     blobs that all runs of `warm` fetch at a time, `warm_pulls` are their pulls, `warm_claims` all
-    blobs that they need, `absent_pins` the pinned tags that upstream does not have any more.
+    blobs that they need, `absent_pins` the pinned tags that upstream does not have any more,
+    `schedules` the reports on schedules.
     """
 
     fetches: FetchPool
@@ -53,6 +55,7 @@ class LiveParts:
     warm_pulls: WarmPulls
     warm_claims: Claims
     absent_pins: AbsentPins
+    schedules: ScheduleReports
 
 
 class Whole(Protocol):

@@ -14,6 +14,7 @@ from mirror.admin.messages import (
     HourEvents,
     LimitStatus,
     Record,
+    ScheduleStatus,
     SpanFigures,
     Status,
     StatusOrder,
@@ -62,6 +63,7 @@ async def status(parts: OperationParts, _: StatusOrder) -> AsyncGenerator[Record
         events=HourEvents(**{name: recorder.increase(name) for name in _EVENTS}),
         certificate_end=live.certificate_end() if live else None,
         absent_pins=live.absent_pins.names if live else (),
+        schedules=tuple(_schedules(live)) if live else (),
         running=live is not None,
     )
     yield replace(report, concerns=tuple(concerns(report)))
@@ -86,6 +88,11 @@ def _spans(recorder: Recorder) -> Iterator[SpanFigures]:
         figures = sums(recorder, None, seconds, step)
         covered = min(figures.ran, seconds)
         yield SpanFigures(name=name, seconds=seconds, covered=covered, **reported(figures))
+
+
+def _schedules(live: LiveParts) -> Iterator[ScheduleStatus]:
+    for report in live.schedules.all:
+        yield ScheduleStatus(**report._asdict())
 
 
 def _upstreams(recorder: Recorder, live: LiveParts) -> Iterator[UpstreamStatus]:

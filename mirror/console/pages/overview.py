@@ -27,6 +27,7 @@ SPANS: tuple[Span, ...] = ("hour", "day", "week")
 MOST_FETCHES = 10
 MOST_ERRORS = 20
 MOST_TOP = 10
+MOST_SCHEDULES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def parts_of(overview: Overview, templates: Templates) -> Iterator[tuple[str, Ma
     yield "limits", _limits(overview, templates)
     yield "health", templates.render("overview/health.html", status=status)
     yield "fetches", _fetches(overview, templates)
+    if names and status.schedules:
+        yield "schedules", _schedules(overview, templates)
     if names:
         requests = names.errors.requests[:MOST_ERRORS]
         yield "errors", templates.render("overview/errors.html", requests=requests, now=status.at)
@@ -86,6 +89,16 @@ def _fetches(overview: Overview, templates: Templates) -> Markup:
         names=names is not None,
         fetches=fetches[:MOST_FETCHES],
         more=max(0, len(fetches) - MOST_FETCHES),
+    )
+
+
+def _schedules(overview: Overview, templates: Templates) -> Markup:
+    schedules = overview.status.schedules
+    return templates.render(
+        "overview/schedules.html",
+        schedules=schedules[:MOST_SCHEDULES],
+        more=max(0, len(schedules) - MOST_SCHEDULES),
+        now=overview.status.at,
     )
 
 
