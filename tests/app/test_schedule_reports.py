@@ -59,7 +59,7 @@ async def test_a_schedule_has_its_next_time_before_and_its_result_after_a_run(
         assert (after["images"], after["stored"], after["failure"]) == (1, 1, None)
         assert after["began"] == clock.wall()
         assert after["next"] == parse_cron(WHEN).following(clock.wall())
-        await shows(mirror, "1 of 1 images are stored")
+        await shows(mirror, "1 of 1 images")
 
 
 async def test_images_that_a_run_could_not_store_need_attention(run: Run, image: Image) -> None:
@@ -69,7 +69,7 @@ async def test_images_that_a_run_could_not_store_need_attention(run: Run, image:
         go_to(mirror, clock)
         after = await ended(mirror)
         assert (after["images"], after["stored"]) == (2, 1)
-        await shows(mirror, "1 of 2 images are stored")
+        await shows(mirror, "1 of 2 images")
         assert "All is well" not in (await mirror.ask("/")).text
 
 
