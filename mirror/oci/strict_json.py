@@ -101,6 +101,8 @@ def is_deep(value: object) -> bool:
     """
     level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(_DEEPEST):
+        if not level:  # most values are flat: the rest of the loop took half the time of a list
+            return False
         level = [
             child
             for parent in level
