@@ -92,6 +92,20 @@ async def test_a_stop_waits_for_another_program_that_locks_the_index(
     assert "a start repeats them" not in caplog.text
 
 
+async def test_an_index_that_is_closed_by_a_command_waits_for_a_lock_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = await open_sqlite(tmp_path)
+    with locked(tmp_path) as other:
+        put_pulled(index)
+        closed = asyncio.create_task(index.close())
+        await until(lambda: "cannot write to the index" in caplog.text)
+        other.execute("ROLLBACK")
+        async with asyncio.timeout(10):
+            await closed
+    assert DataFolder(tmp_path).count("pull") == 1
+
+
 @pytest.mark.parametrize("left", [-1, 0.2])
 async def test_a_stop_waits_for_no_lock_beyond_its_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, left: float

@@ -19,7 +19,7 @@ from mirror.util.uncancelled import run_to_completion
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # plain writes per transaction: each may touch a page or two
-_AGAIN = 0.5  # seconds between two attempts of a stop
+_AGAIN, _LAST = 0.5, 4.0  # seconds between two attempts of a stop, and until the last one
 _PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
 
 W = TypeVar("W")
@@ -181,7 +181,8 @@ class WriteBehind(Generic[W]):
             await self.flush()
             if self._told > told:  # all rows were lost in that flush, and are pending again
                 await self.flush()
-            while self._end is not None and not self._over and (self._entries or self._pending):
+            end = time.monotonic() + _LAST if self._end is None else self._end
+            while (self._entries or self._pending) and time.monotonic() < end:
                 await asyncio.sleep(_AGAIN)  # for another program's lock, or room on the disk
                 await self.flush()
             if self.pending:
