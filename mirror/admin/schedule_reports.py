@@ -46,6 +46,10 @@ class ScheduleReports:
             for schedule, name, at in times
         }
 
+    def renew(self, schedule: Schedule, at: float | None) -> None:
+        """Change the next time of a schedule."""
+        self._change(schedule, next=at)
+
     def begin(self, schedule: Schedule) -> None:
         """Note that a run begins."""
         self._change(schedule, began=self._clock(), ended=None, images=0, stored=0, failure=None)
@@ -54,7 +58,10 @@ class ScheduleReports:
         self, schedule: Schedule, *, images: int = 0, stored: int = 0, failure: str | None = None
     ) -> None:
         """Note that a run ends; `failure` is the reason if it stored nothing as a whole."""
-        self._change(schedule, ended=self._clock(), images=images, stored=stored, failure=failure)
+        report = self._reports.get(schedule)
+        if report is not None and report.began is not None:  # else a reload removed it for a while
+            ended = self._clock()
+            self._change(schedule, ended=ended, images=images, stored=stored, failure=failure)
 
     def _change(self, schedule: Schedule, **changes: Any) -> None:  # noqa: ANN401 - as the fields
         """Change a report; that of a schedule which a reload has removed is gone."""

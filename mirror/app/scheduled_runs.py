@@ -45,9 +45,11 @@ class ScheduledRuns:
         self._threads.close()
 
     async def carry_out(self, schedule: Schedule) -> None:
-        """Warm the images of a schedule; the result is logged and reported, as is a failure."""
+        """Warm the images of a schedule; the result is logged and reported, as is a failure.
+
+        `ScheduleReports.begin` was called before.
+        """
         name = name_of(schedule)
-        self._reports.begin(schedule)
         try:
             images = await self._images(schedule)
             _log.info("schedule %s: begins, %d images", name, len(images))

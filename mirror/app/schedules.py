@@ -130,6 +130,7 @@ class Scheduler:
 
     async def _carry_out(self, schedule: Schedule) -> None:
         """Run a schedule; the first run loads the modules of runs."""
+        self._reports.begin(schedule)
         try:
             runs = await self._runs.get()
         except Exception:  # noqa: BLE001 - logged: the next time may succeed
@@ -187,7 +188,8 @@ class Scheduler:
     def _renew(self, due: _Due, now: float) -> None:
         """Find the next time of a schedule that is due."""
         again = self._following(due.schedule, now)
-        self._plan([again if each is due else each for each in self._due])
+        self._due = [again if each is due else each for each in self._due]
+        self._reports.renew(again.schedule, again.reported)
 
     def _following(self, schedule: Schedule, now: float) -> _Due:
         at = parse_cron(schedule.when).following(now)

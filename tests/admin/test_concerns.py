@@ -110,6 +110,8 @@ def test_a_run_of_a_schedule_is_a_concern_only_after_it_has_failed() -> None:
     assert concerns.concerns(replace(WELL, schedules=(NIGHTLY, begun, never))) == []
     [concern] = concerns.concerns(replace(WELL, schedules=(replace(NIGHTLY, failure="no room"),)))
     assert concern.what == 'The last run of the schedule "0 5 * * *" of nginx failed: no room.'
+    [concern] = concerns.concerns(replace(WELL, schedules=(replace(NIGHTLY, stored=2),) * 3))
+    assert concern.what.endswith("2 of 3 images are stored. So did 2 more.")
 
 
 def test_an_upstream_that_failed_each_request_is_a_concern_at_once() -> None:

@@ -140,16 +140,18 @@ def _pins(status: Status) -> Iterator[Concern]:
 
 
 def _schedules(status: Status) -> Iterator[Concern]:
-    for schedule in status.schedules:
-        if schedule.failed:
-            part = f"{schedule.stored} of {schedule.images} images are stored"
-            yield Concern(
-                "schedule_failed",
-                "warning",
-                f"The last run of the schedule {schedule.name} failed: {schedule.failure or part}.",
-                "The log names each image that failed, and why; the next run tries them again.",
-                "warming",
-            )
+    failed = [each for each in status.schedules if each.failed]
+    if failed:
+        first = failed[0]
+        why = first.failure or f"{first.stored} of {first.images} images are stored"
+        more = f" So did {len(failed) - 1} more." if len(failed) > 1 else ""
+        yield Concern(
+            "schedule_failed",
+            "warning",
+            f"The last run of the schedule {first.name} failed: {why}.{more}",
+            "The log names each image that failed, and why; the next run tries them again.",
+            "warming",
+        )
 
 
 def _answers(status: Status) -> Iterator[Concern]:

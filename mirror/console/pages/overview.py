@@ -72,9 +72,8 @@ def parts_of(overview: Overview, templates: Templates) -> Iterator[tuple[str, Ma
     yield "limits", _limits(overview, templates)
     yield "health", templates.render("overview/health.html", status=status)
     yield "fetches", _fetches(overview, templates)
-    if names and status.schedules:
-        yield "schedules", _schedules(overview, templates)
     if names:
+        yield "schedules", _schedules(overview, templates)
         requests = names.errors.requests[:MOST_ERRORS]
         yield "errors", templates.render("overview/errors.html", requests=requests, now=status.at)
         yield "top", templates.render("overview/top.html", top=_first(names.top))
